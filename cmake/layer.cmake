@@ -1,0 +1,30 @@
+find_package(fmt 9 REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)
+
+# clusterctl_layer(NAME DEPS layer... LINK target...)
+# The static library `layer_NAME` of all .cc files of the current directory.
+function(clusterctl_layer NAME)
+  cmake_parse_arguments(ARG "" "" "DEPS;LINK" ${ARGN})
+  file(GLOB SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc ${CMAKE_CURRENT_SOURCE_DIR}/*.c)
+  list(FILTER SOURCES EXCLUDE REGEX "main\\.cc$")
+  add_library(layer_${NAME} STATIC ${SOURCES})
+  target_include_directories(layer_${NAME} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+  list(TRANSFORM ARG_DEPS PREPEND layer_)
+  target_link_libraries(layer_${NAME} PUBLIC ${ARG_DEPS} ${ARG_LINK} fmt::fmt-header-only
+                                             nlohmann_json::nlohmann_json)
+endfunction()
+
+# clusterctl_unit_test(NAME layer...): one doctest program of tests/unit/NAME/*.cc.
+function(clusterctl_unit_test NAME)
+  file(GLOB SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${NAME}/*.cc)
+  if(NOT SOURCES)
+    return()
+  endif()
+  add_executable(unit_${NAME} ${SOURCES} ${PROJECT_SOURCE_DIR}/tests/unit/main.cc)
+  set(LAYERS ${ARGN})
+  list(TRANSFORM LAYERS PREPEND layer_)
+  target_link_libraries(unit_${NAME} PRIVATE ${LAYERS})
+  target_include_directories(unit_${NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  add_test(NAME unit_${NAME} COMMAND unit_${NAME})
+  set_tests_properties(unit_${NAME} PROPERTIES LABELS unit TIMEOUT 300)
+endfunction()

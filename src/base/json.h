@@ -1,0 +1,23 @@
+// JSON as this project reads it: from untrusted bytes, with errors as values and without surprises.
+// Only .cc files include <nlohmann/json.hpp>; headers use this forward declaration.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace cctl {
+
+using Json = nlohmann::json;
+
+// One JSON text (RFC 8259). Refuses duplicate keys, nesting deeper than 64 and anything after it.
+[[nodiscard]] Result<Json> parseJson(std::string_view text);
+
+// Compact, on one line; bytes that are not UTF-8 become U+FFFD, so it never fails.
+std::string dumpJson(const Json& value);
+// Indented by two, for people.
+std::string dumpJsonPretty(const Json& value);
+
+}  // namespace cctl
