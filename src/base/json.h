@@ -15,6 +15,13 @@ using Json = nlohmann::json;
 // One JSON text (RFC 8259). Refuses duplicate keys, nesting deeper than 64 and anything after it.
 [[nodiscard]] Result<Json> parseJson(std::string_view text);
 
+// A JSON value as its compact text: what a header can hold of one without the library.
+struct JsonText {
+  std::string text = "null";
+  bool isNull() const { return text == "null"; }
+  bool operator==(const JsonText&) const = default;
+};
+
 // Compact, on one line; bytes that are not UTF-8 become U+FFFD, so it never fails.
 std::string dumpJson(const Json& value);
 // Indented by two, for people.

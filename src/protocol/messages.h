@@ -1,0 +1,410 @@
+// Every message between clusterctl and a shim, as plain values (PROTOCOL.md lists them for people).
+//
+// A request's JSON is its fields plus "op"; a reply's is its fields, or {"error":{"code","message"}}.
+// Strings are UTF-8; times RFC 3339 in UTC; durations whole milliseconds; sizes bytes.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/result.h"
+
+namespace cctl::protocol {
+
+// Raised by one whenever an old peer could misread a new one. A shim serves this and the one before.
+constexpr int kProtocolVersion = 1;
+constexpr int kOldestProtocol = 1;
+
+// Who orders, why, and the fencing token of the lock held (0: none). A shim refuses an order whose
+// token is lower than the highest it has seen for the service.
+struct Caller {
+  std::string by;      // "login@machine", or a CI job
+  std::string reason;  // the command, as typed
+  uint64_t token = 0;
+  bool operator==(const Caller&) const = default;
+};
+
+struct InstanceRef {
+  std::string service;
+  int index = 0;
+  auto operator<=>(const InstanceRef&) const = default;
+};
+
+// ---- session ---------------------------------------------------------------------------------
+
+struct HelloRequest {
+  int protocol = kProtocolVersion;
+  std::string client;  // version of clusterctl
+};
+struct HelloReply {
+  int protocol = 0;  // the newest that both sides speak
+  std::string version;
+  std::string digest;  // SHA-256 of the shim's executable
+  std::string cluster;
+  std::string host;
+  std::string root;
+  std::string advertise;  // the address found at bootstrap; may be empty
+  std::string boot_id;
+  std::string acceptor;  // UUID of this host's registry store
+  int pid = 0;
+  unsigned uid = 0;
+  WallTime now{};
+};
+
+// ---- releases --------------------------------------------------------------------------------
+
+struct ReleaseFile {
+  std::string path;    // relative, no ".."
+  std::string sha256;  // of the content; empty for a symbolic link
+  uint64_t size = 0;
+  bool executable = false;
+  std::string link;  // target of a symbolic link; else empty
+  bool operator==(const ReleaseFile&) const = default;
+};
+
+// Answered by one item PushNeed. When it names files, the client sends their contents one after the
+// other as data frames, then the end frame; the reply says what became of it.
+struct PushRequest {
+  std::string service;
+  std::string version;
+  std::string digest;  // of the whole release
+  std::vector<ReleaseFile> files;
+};
+struct PushNeed {
+  std::vector<uint32_t> files;  // indices into PushRequest::files; empty: all is here
+};
+struct PushReply {
+  bool installed = false;  // false: it was there already
+  uint64_t received = 0;   // bytes
+};
+
+struct ReleasesRequest {
+  std::string service;  // empty: all
+};
+struct InstalledRelease {
+  std::string service;
+  std::string version;
+  std::string digest;
+};
+
+// Items VerifyItem, reply Empty. Rehashes every file: slow on purpose.
+struct VerifyRequest {
+  std::string service;  // empty: all
+};
+struct VerifyItem {
+  std::string service;
+  std::string version;
+  std::string digest;                 // recorded at install
+  std::vector<std::string> problems;  // "bin/x: content differs"; empty: exact
+  // For a running process instead of an installed release:
+  std::optional<int> index;
+  int pid = 0;
+  std::string exe_sha256;  // of /proc/PID/exe
+};
+
+// ---- generations -----------------------------------------------------------------------------
+
+enum class ProbeKind { kNone, kTcp, kHttp, kExec };
+struct Probe {
+  ProbeKind kind = ProbeKind::kNone;
+  std::string port;               // name, for tcp and http
+  std::string path;               // for http
+  std::vector<std::string> argv;  // for exec
+  bool operator==(const Probe&) const = default;
+};
+
+enum class RestartWhen { kAlways, kOnFailure, kNever };
+struct RestartPolicy {
+  RestartWhen when = RestartWhen::kAlways;
+  Millis backoff_min{100};
+  Millis backoff_max{30'000};
+  int limit_count = 10;  // more restarts than this within the window: failed
+  Millis limit_window{60'000};
+  bool operator==(const RestartPolicy&) const = default;
+};
+
+struct ConfigFile {
+  std::string path;  // relative to the generation's conf directory
+  std::string mode;  // "0640"
+  std::string content;
+  bool operator==(const ConfigFile&) const = default;
+};
+
+// One rendering of a spec for one instance: all that a shim needs to run it, today or after a boot.
+struct GenerationSpec {
+  std::string service;
+  int index = 0;
+  int generation = 0;
+  std::string version;
+  std::string release_digest;
+  std::string spec_digest;
+  std::vector<std::string> argv;  // argv[0] relative: inside the release; else absolute
+  std::map<std::string, std::string> env;
+  std::string user;  // empty: as the shim
+  std::map<std::string, int> ports;
+  std::vector<ConfigFile> config;
+  Probe ready;
+  Millis start_timeout{30'000};
+  RestartPolicy restart;
+  int stop_signal = 15;
+  Millis stop_grace{10'000};
+  std::optional<uint64_t> limit_nofile;
+  std::optional<uint64_t> limit_core;  // bytes; UINT64_MAX: unlimited
+  uint64_t log_max_size = 64u << 20;
+  int log_keep = 5;
+  bool operator==(const GenerationSpec&) const = default;
+};
+
+struct PortWish {
+  std::string name;
+  int fixed = 0;  // 0: any free one of the pool
+};
+
+// A new generation number and ports that were free on 0.0.0.0 and :: a moment ago, kept for this
+// generation; no other instance of this shim gets them while it exists.
+struct AllocateRequest {
+  InstanceRef instance;
+  std::vector<PortWish> ports;
+  int pool_low = 0;
+  int pool_high = 0;
+  std::vector<int> avoid;
+  Caller caller;
+};
+struct AllocateReply {
+  int generation = 0;
+  std::map<std::string, int> ports;
+};
+
+struct PrepareRequest {
+  GenerationSpec spec;
+  Caller caller;
+};
+
+// Reads back what was prepared.
+struct GenerationRequest {
+  InstanceRef instance;
+  int generation = 0;  // 0: the newest that was prepared
+};
+
+// ---- processes -------------------------------------------------------------------------------
+
+enum class InstanceState { kStopped, kStarting, kReady, kUnhealthy, kStopping, kBackoff, kFailed };
+
+struct ExitReport {
+  int pid = 0;
+  WallTime at{};
+  std::optional<int> exit_status;  // neither: not known (the shim was not its parent)
+  std::optional<int> signal;
+  bool core = false;
+  Millis uptime{0};
+  Millis cpu_user{0};
+  Millis cpu_system{0};
+  uint64_t max_rss = 0;
+  std::vector<std::string> last_lines;  // of this run's output, oldest first, at most 50
+  bool operator==(const ExitReport&) const = default;
+};
+
+struct StartRequest {
+  InstanceRef instance;
+  int generation = 0;  // 0: the current one
+  Caller caller;
+};
+// Replied to when the instance is ready, has failed, or its start time-out is over.
+struct StartReply {
+  InstanceState state = InstanceState::kStopped;
+  int generation = 0;
+  int pid = 0;
+  Millis took{0};
+  std::string problem;                 // why it is not ready, in words
+  std::string health_answer;           // what the readiness probe last saw
+  std::vector<std::string> port_taken;  // names of its ports that another process holds
+  std::optional<ExitReport> exit;
+};
+
+struct StopRequest {
+  InstanceRef instance;
+  int generation = 0;  // 0: every generation that runs
+  // Stays down over boots and restarts of the shim until started again. False for the old one of a
+  // roll-out: only that generation is given up.
+  bool hold = true;
+  Caller caller;
+};
+struct StopReply {
+  int stopped = 0;       // processes ended by this order
+  bool killed = false;   // the grace ran out for one of them
+};
+
+struct RestartRequest {
+  InstanceRef instance;
+  Caller caller;
+};  // → StartReply
+
+struct SignalRequest {
+  InstanceRef instance;
+  int signal = 0;
+  Caller caller;
+};  // → Empty
+
+// Stops what runs of it and takes the instance off this host; its logs and data stay.
+struct ForgetRequest {
+  InstanceRef instance;
+  Caller caller;
+};  // → StopReply
+
+struct InstanceStatus {
+  std::string service;
+  int index = 0;
+  int generation = 0;
+  std::string version;
+  std::string release_digest;
+  std::string spec_digest;
+  InstanceState state = InstanceState::kStopped;
+  bool current = false;  // the generation that a boot would start
+  bool wanted = false;   // should run
+  int pid = 0;
+  WallTime since{};  // of the state
+  std::map<std::string, int> ports;
+  int restarts = 0;  // since the generation was started by order
+  uint64_t rss = 0;
+  Millis cpu{0};
+  int threads = 0;
+  int fds = 0;
+  std::string note;  // "backoff 3.2 s", "bin/x: content differs", "stopped by alice@ws"
+  std::optional<ExitReport> last_exit;
+};
+
+// Items InstanceStatus, reply HostStatus.
+struct StatusRequest {
+  std::string service;  // empty: all
+};
+struct HostStatus {
+  std::string host;
+  WallTime now{};
+  Millis uptime{0};
+  double load1 = 0;
+  int cpus = 0;
+  uint64_t memory_total = 0;
+  uint64_t memory_available = 0;
+  uint64_t disk_total = 0;  // of the file system of ROOT
+  uint64_t disk_free = 0;
+  std::string shim_version;
+  WallTime shim_since{};
+  bool boot_hook = false;
+};
+
+// ---- output and journal ------------------------------------------------------------------------
+
+// Data frames: lines "TIME STREAM TEXT\n" (STREAM is O or E). Reply Empty, for `follow` when the
+// instance is forgotten or the request cancelled.
+struct LogsRequest {
+  InstanceRef instance;
+  int lines = 100;
+  bool follow = false;
+};
+
+enum class EventKind {
+  kShimStart, kShimStop, kOrder, kStart, kReady, kExit, kStop, kBackoff, kFailed, kInstall, kRefused,
+  kNames, kAdopt, kLost,
+};
+struct Event {
+  uint64_t seq = 0;
+  WallTime at{};
+  EventKind kind = EventKind::kOrder;
+  std::string service;
+  int index = -1;  // -1: not about an instance
+  int generation = 0;
+  std::string version;
+  int pid = 0;
+  std::string by;
+  std::string reason;
+  std::string text;  // in words, for people
+  std::optional<ExitReport> exit;
+};
+
+// Items Event, oldest first.
+struct EventsRequest {
+  uint64_t after = 0;               // only events with a greater number
+  std::optional<WallTime> since;
+  bool follow = false;
+};
+
+// ---- registers -------------------------------------------------------------------------------
+
+struct RegisterReadRequest {
+  std::string key;
+};
+struct RegisterValue {
+  uint64_t revision = 0;  // 0: never written
+  JsonText value;         // null when revision is 0 or after a delete
+  Millis age{0};          // since it was last written, by the store's own monotonic clock
+};
+struct RegisterWriteRequest {
+  std::string key;
+  uint64_t expected = 0;  // revision that must hold; 0: never written
+  JsonText value;         // null leaves a tombstone
+};
+struct RegisterWriteReply {
+  bool swapped = false;
+  RegisterValue current;  // after the write, or what stood in its way
+};
+struct RegisterListRequest {
+  std::string prefix;
+};
+struct RegisterListReply {
+  std::vector<std::string> keys;  // sorted; tombstones left out
+};
+
+// ---- names -----------------------------------------------------------------------------------
+
+struct NamedService {
+  std::string service;
+  uint64_t revision = 0;
+  JsonText endpoints;  // a list, as in registry.json
+};
+struct NamesPushRequest {
+  std::vector<NamedService> services;  // applied where the revision rises
+};
+struct NamesReply {
+  uint64_t generation = 0;
+  std::vector<NamedService> services;
+};
+struct NamesRequest {};  // → NamesReply
+
+// ---- the shim itself -------------------------------------------------------------------------
+
+struct ShutdownRequest {
+  bool stop_services = false;
+  Caller caller;
+};
+struct Empty {};
+
+// The fields as JSON and back. Decoding answers Code::kCorrupt for what does not fit.
+template <typename T>
+Json encode(const T& message);
+template <typename T>
+[[nodiscard]] Result<T> decode(const Json& json);
+
+// The "op" of each request type, e.g. "start".
+template <typename T>
+const char* opOf();
+
+std::string stateName(InstanceState state);
+std::string eventName(EventKind kind);
+
+// A whole request or reply as payload bytes.
+template <typename T>
+std::string encodeRequest(const T& request);
+template <typename T>
+std::string encodeReply(const T& reply);
+std::string encodeError(const Error& error);
+
+// What came back: the decoded reply, or the peer's error as it was there.
+template <typename T>
+[[nodiscard]] Result<T> decodeReply(std::string_view payload);
+
+}  // namespace cctl::protocol
