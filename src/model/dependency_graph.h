@@ -1,0 +1,27 @@
+// Who depends on whom, and so who starts first.
+#pragma once
+
+#include <map>
+#include <set>
+#include <vector>
+
+#include "model/manifest.h"
+
+namespace cctl {
+
+using ServiceMap = std::map<ServiceName, Manifest>;
+
+// Every service after all that it depends on; by name where that leaves a choice. Services in a
+// cycle (refused when loading) come last.
+std::vector<ServiceName> startOrder(const ServiceMap& services);
+
+// Services that name `service` in depends_on.
+std::vector<ServiceName> directDependants(const ServiceMap& services, const ServiceName& service);
+// The same, and theirs, and so on; in start order.
+std::vector<ServiceName> allDependants(const ServiceMap& services, const ServiceName& service);
+std::vector<ServiceName> allDependencies(const ServiceMap& services, const ServiceName& service);
+
+// Each cycle once, as a path that ends where it began: a b c a. Empty when there is none.
+std::vector<std::vector<ServiceName>> findCycles(const ServiceMap& services);
+
+}  // namespace cctl

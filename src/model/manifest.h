@@ -1,0 +1,144 @@
+// A service manifest: what inventory/services/*.yaml says, checked.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "model/names.h"
+#include "model/node.h"
+#include "model/problem.h"
+
+namespace cctl {
+
+// Text that is a template, with its place for error messages.
+struct TemplateText {
+  std::string text;
+  Location where;
+};
+
+// Where instances may run, and how many there are.
+struct Place {
+  std::string group;            // empty: `hosts` says it; "all" is every host
+  std::vector<HostName> hosts;  // in the order of the file; empty for a group
+  std::optional<int> count;     // so many over the group; nullopt: `per_host` on each host
+  int per_host = 1;
+  std::string spread;  // label whose values are used evenly; empty: none
+  Location where;
+};
+
+struct Port {
+  std::string name;
+  std::optional<uint16_t> fixed;  // nullopt: from the pool of the cluster
+
+  bool isAuto() const { return !fixed; }
+};
+
+struct ConfigFile {
+  std::string template_name;  // in inventory/templates/
+  std::string path;           // below conf_dir; relative, without ".."
+  mode_t mode = 0644;
+  Location where;
+};
+
+struct TcpProbe {
+  std::string port;
+};
+struct HttpProbe {
+  std::string port;
+  std::string path;  // begins with '/'
+};
+struct ExecProbe {
+  std::vector<TemplateText> argv;
+};
+struct NoProbe {};  // ready once it has run for a moment
+using Probe = std::variant<NoProbe, TcpProbe, HttpProbe, ExecProbe>;
+
+struct Health {
+  Probe ready;
+  Millis start_timeout{30'000};
+};
+
+enum class RestartPolicy { kAlways, kOnFailure, kNever };
+
+struct Restart {
+  RestartPolicy policy = RestartPolicy::kAlways;
+  Millis backoff_first{100};
+  Millis backoff_most{30'000};
+  int limit_count = 10;         // more restarts than this …
+  Millis limit_window{60'000};  // … in this time: failed
+};
+
+struct Stop {
+  int signal = 15;
+  Millis grace{10'000};
+};
+
+enum class UpgradeOrder { kStartFirst, kStopFirst };
+
+// How many instances at once.
+struct Batch {
+  int value = 1;
+  bool percent = false;
+
+  int of(int total) const;  // at least 1; percentages round down
+};
+
+struct Upgrade {
+  Batch batch;
+  UpgradeOrder order = UpgradeOrder::kStopFirst;
+  Millis drain{0};
+};
+
+enum class OnChange { kNone, kReload, kRestart };
+
+struct Limits {
+  static constexpr uint64_t kUnlimited = UINT64_MAX;
+  std::optional<uint64_t> nofile;  // nullopt: as the shim has it
+  std::optional<uint64_t> core;    // bytes
+};
+
+struct LogLimits {
+  uint64_t max_size = 64u << 20;  // bytes
+  int keep = 5;
+};
+
+using Vars = std::map<std::string, Node>;
+
+struct Manifest {
+  ServiceName service;
+  Place place;
+  std::vector<TemplateText> run;  // never empty
+  std::vector<Port> ports;        // by name
+  std::vector<ConfigFile> config;
+  std::vector<ServiceName> depends_on;
+  std::map<std::string, TemplateText> env;
+  std::string user;  // empty: whoever the shim runs as
+  Limits limits;
+  Health health;
+  Restart restart;
+  Stop stop;
+  Upgrade upgrade;
+  std::map<ServiceName, OnChange> on_change;
+  LogLimits logs;
+  Vars vars;
+
+  Location where;  // of the file
+  Node source;     // the file as it was read: what the spec digest is made of
+
+  const Port* findPort(std::string_view name) const;
+  bool allPortsAuto() const;
+};
+
+std::string_view restartPolicyName(RestartPolicy policy);
+std::string_view upgradeOrderName(UpgradeOrder order);
+std::string_view onChangeName(OnChange action);
+
+}  // namespace cctl
