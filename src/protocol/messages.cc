@@ -127,6 +127,10 @@ CCTL_FIELDS(RestartRequest) { v("instance", m.instance), v("caller", m.caller); 
 CCTL_FIELDS(SignalRequest) {
   v("instance", m.instance), v("signal", m.signal), v("caller", m.caller);
 }
+CCTL_FIELDS(ReconfigureRequest) {
+  v("instance", m.instance), v("generation", m.generation), v("config", m.config);
+  v.maybe("signal", m.signal), v("caller", m.caller);
+}
 CCTL_FIELDS(ForgetRequest) { v("instance", m.instance), v("caller", m.caller); }
 CCTL_FIELDS(InstanceStatus) {
   v("service", m.service), v("index", m.index), v("generation", m.generation);
@@ -252,6 +256,7 @@ CCTL_REQUEST(StartRequest, "start")
 CCTL_REQUEST(StopRequest, "stop")
 CCTL_REQUEST(RestartRequest, "restart")
 CCTL_REQUEST(SignalRequest, "signal")
+CCTL_REQUEST(ReconfigureRequest, "reconfigure")
 CCTL_REQUEST(ForgetRequest, "forget")
 CCTL_REQUEST(StatusRequest, "status")
 CCTL_REQUEST(LogsRequest, "logs")

@@ -250,6 +250,17 @@ struct SignalRequest {
   Caller caller;
 };  // → Empty
 
+// New content for the generated files of a generation that stays as it is otherwise (its ports,
+// arguments and process): each file is replaced whole, and restarts and boots use the new content.
+// Then `signal` is sent, unless it is 0. Files that are not named are removed.
+struct ReconfigureRequest {
+  InstanceRef instance;
+  int generation = 0;
+  std::vector<ConfigFile> config;
+  int signal = 0;
+  Caller caller;
+};  // → Empty
+
 // Stops what runs of it and takes the instance off this host; its logs and data stay.
 struct ForgetRequest {
   InstanceRef instance;
