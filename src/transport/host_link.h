@@ -48,8 +48,9 @@ class HostLink {
  public:
   // Blocks at most until the deadline or target.connect_timeout, whichever is first, in every
   // phase: name lookup, TCP, key exchange, host key, authentication, and the same for each jump
-  // host. Errors: kUnreachable (no connection), kTimeout, kRefused (host key), kFailed
-  // (authentication), kBadInput (ssh_config), kCancelled; each names the host.
+  // host. Time that a person takes to type a passphrase does not count. Errors: kUnreachable
+  // (whatever kept the session from being: network, time, host key, authentication), kBadInput
+  // (ssh_config, key files), kCancelled; each names the host and says the way out.
   [[nodiscard]] static Result<std::unique_ptr<HostLink>> connect(
       const SshTarget& target, std::shared_ptr<SshContext> context, Deadline deadline,
       const CancelToken* cancel = nullptr);

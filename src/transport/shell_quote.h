@@ -16,8 +16,7 @@ std::string shellJoin(const std::vector<std::string>& argv);
 
 // A command line that runs `script` under `sh -c`, whatever the login shell is: only quoting that
 // sh, bash, zsh, fish, csh and tcsh read alike is used. Words of `args` become $1, $2 …
-// `script` and `args` may contain anything but NUL; csh limits the whole line to about 4 KiB when
-// it has line breaks, so they are turned into spaces-free escapes for `printf %b` there.
+// `script` and `args` may contain anything but NUL. Old csh takes words of up to 1 KiB only.
 std::string shScript(std::string_view script, const std::vector<std::string>& args = {});
 
 }  // namespace cctl::ssh
