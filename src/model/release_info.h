@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "model/names.h"
 
 namespace cctl {
@@ -31,9 +32,19 @@ struct ElfNeeds {
   std::string interpreter;          // PT_INTERP; empty: static, or a library
   std::vector<std::string> needed;  // DT_NEEDED, in order
   std::string glibc;                // highest GLIBC_x.y it needs, "2.34"; empty: none
+  std::string run_path{};           // DT_RUNPATH, else DT_RPATH
 
   bool isStatic() const { return interpreter.empty() && needed.empty(); }
   friend bool operator==(const ElfNeeds&, const ElfNeeds&) = default;
+};
+
+// An executable file that begins with "#!" (execve(2)).
+struct ScriptNeeds {
+  std::string path;         // of the file inside the release
+  std::string interpreter;  // "/bin/sh", "/usr/bin/env"
+  std::string argument;     // the rest of the line: "python3"
+
+  friend bool operator==(const ScriptNeeds&, const ScriptNeeds&) = default;
 };
 
 struct ReleaseInfo {
@@ -42,6 +53,8 @@ struct ReleaseInfo {
   std::string digest;            // of the whole: see the release layer
   std::vector<FileEntry> files;  // sorted by path
   std::vector<ElfNeeds> elf;     // of every ELF file, sorted by path
+  std::vector<ScriptNeeds> scripts{};  // of every script, sorted by path
+  WallTime added{};                    // when it came into the store
 
   bool isStatic() const;                       // no ELF file needs a library or an interpreter
   std::set<std::string> ownLibraries() const;  // file names directly in lib/
