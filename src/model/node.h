@@ -13,15 +13,18 @@
 
 namespace cctl {
 
+struct NodeScalar {
+  std::string text;
+  bool quoted = false;
+};
+
 // A scalar keeps its text as written (1.10 stays "1.10"); what it means is the reader's business.
-// `quoted` tells "false" from false. An absent value (`key:`) is a plain scalar with empty text.
+// `quoted` tells "false" from false. An absent value (`key:`, `key: ~`, `key: null`) is a plain
+// scalar with empty text.
 class Node {
  public:
   struct Member;
-  struct Scalar {
-    std::string text;
-    bool quoted = false;
-  };
+  using Scalar = NodeScalar;
   using Sequence = std::vector<Node>;
   using Map = std::vector<Member>;  // in the order of the file; keys are unique
 
@@ -34,7 +37,7 @@ class Node {
   bool isScalar() const { return std::holds_alternative<Scalar>(value_); }
   bool isSequence() const { return std::holds_alternative<Sequence>(value_); }
   bool isMap() const { return std::holds_alternative<Map>(value_); }
-  bool isNull() const;  // nothing there, or a plain ~ or null
+  bool isNull() const;
 
   // Empty for another kind.
   const std::string& text() const;
@@ -42,11 +45,10 @@ class Node {
   const Sequence& items() const;
   const Map& members() const;
   const Node* find(std::string_view key) const;  // of a map; nullptr when absent
-  Node* find(std::string_view key);
-  std::string_view kindName() const;  // "a list", "a map", "a value"
+  std::string_view kindName() const;             // "a list", "a map", "a single value", "nothing"
 
-  // JSON with sorted keys and every scalar as a string: equal for equal content, whatever the
-  // layout, order and comments of the file.
+  // JSON with sorted keys; scalars are strings, but for plain true, false and null: equal for equal
+  // content, whatever the layout, order and comments of the file.
   std::string canonical() const;
 
   // Equal in content; locations do not count.

@@ -50,9 +50,9 @@ struct ScriptNeeds {
 struct ReleaseInfo {
   ServiceName service;
   Version version;
-  std::string digest;            // of the whole: see the release layer
-  std::vector<FileEntry> files;  // sorted by path
-  std::vector<ElfNeeds> elf;     // of every ELF file, sorted by path
+  std::string digest;                  // of the whole: see the release layer
+  std::vector<FileEntry> files;        // sorted by path
+  std::vector<ElfNeeds> elf;           // of every ELF file, sorted by path
   std::vector<ScriptNeeds> scripts{};  // of every script, sorted by path
   WallTime added{};                    // when it came into the store
 
