@@ -128,7 +128,8 @@ CCTL_FIELDS(SignalRequest) {
   v("instance", m.instance), v("signal", m.signal), v("caller", m.caller);
 }
 CCTL_FIELDS(ReconfigureRequest) {
-  v("instance", m.instance), v("generation", m.generation), v("config", m.config);
+  v("instance", m.instance), v("generation", m.generation), v("argv", m.argv), v("env", m.env);
+  v("config", m.config);
   v.maybe("signal", m.signal), v("caller", m.caller);
 }
 CCTL_FIELDS(ForgetRequest) { v("instance", m.instance), v("caller", m.caller); }

@@ -250,12 +250,14 @@ struct SignalRequest {
   Caller caller;
 };  // → Empty
 
-// New content for the generated files of a generation that stays as it is otherwise (its ports,
-// arguments and process): each file is replaced whole, and restarts and boots use the new content.
-// Then `signal` is sent, unless it is 0. Files that are not named are removed.
+// A generation rendered again, with the ports, user and process that it has: each generated file is
+// replaced whole, files that are not named are removed, and restarts and boots use the new files,
+// arguments and environment. Then `signal` is sent to the process, unless it is 0.
 struct ReconfigureRequest {
   InstanceRef instance;
   int generation = 0;
+  std::vector<std::string> argv;
+  std::map<std::string, std::string> env;
   std::vector<ConfigFile> config;
   int signal = 0;
   Caller caller;
