@@ -18,9 +18,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from tblib.state import mounts_below  # noqa: E402
-from testbed import Testbed, TestbedError, namespacesPermitted  # noqa: E402
+from testbed import Testbed, TestbedError, namespaces_permitted  # noqa: E402
 
-NAMESPACES = namespacesPermitted()
+NAMESPACES = namespaces_permitted()
 needs_namespaces = unittest.skipUnless(NAMESPACES, "power loss and cuts need root and namespaces")
 PROGRAM = str(HERE / "testbed")
 SHORT = 1.0  # seconds; a connection over the switch takes well under a millisecond
@@ -381,6 +381,20 @@ class LifeTest(unittest.TestCase):
             up.send_signal(sent)
         self.assertEqual(run_program("down", "--dir", bed.state.dir).returncode, 0)
         self.assertTrue(await_true(lambda: leftovers(bed.state) == []), leftovers(bed.state))
+
+    def test_what_a_killed_run_left_is_stale_what_was_kept_is_not(self):
+        script = (f"import sys, os; sys.path.insert(0, {str(HERE)!r}); from testbed import Testbed\n"
+                  "bed = Testbed(1).up(); print(bed.state.dir, flush=True); os.kill(os.getpid(), 9)")
+        left = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True)
+        bed = Testbed(directory=left.stdout.strip())
+        kept = Testbed(1)
+        try:
+            kept.up().keep()
+            self.assertIn(str(bed.state.dir), run_program("down", "--stale").stdout)
+            self.assertEqual(leftovers(bed.state), [])
+            self.assertEqual(kept.ssh(1, "hostname").stdout, "host1\n")
+        finally:
+            kept.down()
 
     def test_down_removes_no_other_directory(self):
         with tempfile.TemporaryDirectory() as other:

@@ -8,6 +8,7 @@
 """
 
 import atexit
+import contextlib
 import json
 import os
 import pathlib
@@ -16,18 +17,18 @@ import subprocess
 import sys
 import uuid
 
-from tblib import namespaced, plain
+from tblib import namespaced, plain, proc
 from tblib.disk import make_key
 from tblib.errors import TestbedError, Unsupported
 from tblib.net import MAX_HOSTS
-from tblib.state import State, directory_for
+from tblib.state import PREFIX, State, directory_for, parent_directory
 
-__all__ = ["Testbed", "TestbedError", "Unsupported", "namespacesPermitted"]
+__all__ = ["Testbed", "TestbedError", "Unsupported", "namespaces_permitted"]
 
 SSH_OPTIONS = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
 
 
-def namespacesPermitted():
+def namespaces_permitted():
     """Whether hosts here can be killed, booted and cut: for `unittest.skipUnless`."""
     return namespaced.permitted()
 
@@ -88,7 +89,8 @@ class Testbed:
                           "forward": i not in self.options["no_forward"],
                           "sshd": list(self.options["sshd"].get(i, []))} for i in range(1, count + 1)}
         mode = "namespaces" if not self.force_plain and namespaced.permitted() else "plain"
-        config = {"mode": mode, "hosts": hosts, "subnet": None}
+        config = {"mode": mode, "hosts": hosts, "subnet": None,
+                  "owner": [os.getpid(), proc.start_time(os.getpid())]}
         self.state.hosts_dir.mkdir()
         for index in hosts:
             self.state.host_dir(int(index)).mkdir()
@@ -126,8 +128,23 @@ class Testbed:
             self.down()
 
     def keep(self):
-        """The hosts stay up when this process ends."""
+        """The hosts stay up when this process ends, and are nobody's to clear away but `down`'s."""
+        with self.state.locked():
+            self.state.save({**self.state.load(), "owner": None})
         atexit.unregister(self._down_at_exit)
+
+    @staticmethod
+    def down_stale():
+        """Takes down what killed test runs left in $TMPDIR; returns the directories. Kept ones stay."""
+        gone = []
+        for config_file in parent_directory().glob(PREFIX + "*/testbed.json"):
+            bed = Testbed(directory=config_file.parent)
+            with contextlib.suppress(TestbedError, OSError):
+                owner = bed.state.load()["owner"]
+                if owner and not proc.is_alive(*owner):
+                    bed.down()
+                    gone.append(str(bed.state.dir))
+        return gone
 
     def _write_ssh_config(self, backend):
         lines = [f"IdentityFile {self.state.key}", "IdentitiesOnly yes",

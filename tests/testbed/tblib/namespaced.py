@@ -121,8 +121,11 @@ class Backend:
             identity = proc.running(self.state.pid_file(index))
             if not identity:
                 raise TestbedError(f"host{index} died at boot:\n{self._console_tail(index)}")
-            if os.path.exists(f"/proc/{identity[0]}/root/run/sshd.pid"):
+            run = f"/proc/{identity[0]}/root/run"
+            if os.path.exists(f"{run}/sshd.pid"):
                 return
+            if os.path.exists(f"{run}/testbed.ended"):
+                raise TestbedError(f"host{index}: sshd or cron ended:\n{self._console_tail(index)}")
             time.sleep(0.005)
         raise TestbedError(f"host{index}: no sshd after {SSHD_TIMEOUT} s:\n{self._console_tail(index)}")
 

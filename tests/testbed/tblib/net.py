@@ -140,5 +140,8 @@ class Switch:
 
 def remove_port(port):
     """Takes the operator's end away, if it is there: the other end goes with it."""
-    if os.path.exists(f"/sys/class/net/{port}"):
-        run(["ip", "link", "del", port])
+    path = f"/sys/class/net/{port}"
+    if os.path.exists(path):
+        done = subprocess.run(["ip", "link", "del", port], capture_output=True, text=True)
+        if done.returncode != 0 and os.path.exists(path):  # it also goes with the switch, by itself
+            raise TestbedError(f"cannot remove the link {port}: {done.stderr.strip()}")

@@ -1,6 +1,7 @@
 """The state directory of one testbed: where everything is, and who may change it now."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -11,11 +12,14 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 
 from .errors import TestbedError
 
+PREFIX = "clusterctl-testbed-"
 MARKER = ".clusterctl-testbed"
 FORMAT = 1
+REMOVE_TRIES = 50
 
 
 def directory_for(name, directory=None):
@@ -25,7 +29,11 @@ def directory_for(name, directory=None):
     name = name or os.environ.get("TESTBED_NAME") or "default"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}", name):
         raise TestbedError(f"'{name}' is no name for a testbed: letters, digits, _ . -, at most 41")
-    return pathlib.Path(tempfile.gettempdir()).resolve() / f"clusterctl-testbed-{name}"
+    return parent_directory() / (PREFIX + name)
+
+
+def parent_directory():
+    return pathlib.Path(tempfile.gettempdir()).resolve()
 
 
 class State:
@@ -114,11 +122,23 @@ class State:
         """Unmounts all below the directory and removes it: only if a testbed is in it, or nothing."""
         if not (self.dir / MARKER).exists() and any(self.dir.iterdir()):
             raise TestbedError(f"{self.dir} holds no testbed: not removed")
+        for attempt in range(REMOVE_TRIES):
+            try:
+                self._empty()
+                break
+            except OSError:  # what a killed `up` had started (cp, mount, ssh-keygen) is just ending
+                if attempt == REMOVE_TRIES - 1:
+                    raise
+                time.sleep(0.1)
+
+    def _empty(self):
         unmount_below(self.dir)
         marker = self.dir / MARKER
         for entry in self.dir.iterdir():
             if entry != marker:
                 _remove_tree(entry)
+        if [entry for entry in self.dir.iterdir() if entry != marker]:
+            raise OSError(errno.ENOTEMPTY, "still being written", str(self.dir))
         marker.unlink(missing_ok=True)  # last, so that a `down` that was killed can be repeated
         self.dir.rmdir()
 

@@ -1,14 +1,15 @@
 /* tbinit: the part of the test hosts that cannot be Python: namespaces, mounts, pid 1.
  *
- *   tbinit hold  PIDFILE                              a network namespace, kept by a sleeping process
- *   tbinit boot  PIDFILE DISK HOSTNAME BOOTID CONSOLE a host: all namespaces, mounts, init
+ *   tbinit hold  PIDFILE                              a network namespace, kept by a sleeping
+ * process tbinit boot  PIDFILE DISK HOSTNAME BOOTID CONSOLE a host: all namespaces, mounts, init
  *   tbinit plain PIDFILE CONSOLE -- CMD...            no namespaces: a subreaper over CMD
- *   tbinit enter WHAT PID START -- CMD...             run CMD in the namespaces of PID ("net", "all")
+ *   tbinit enter WHAT PID START -- CMD...             run CMD in the namespaces of PID ("net",
+ * "all")
  *
  * Protocol of hold, boot and plain: the launcher forks the lasting process, writes PIDFILE
- * ("PID STARTTIME"), prints "PID n", waits for one byte on stdin, lets the lasting process go on, and
- * prints "ok" or what failed. The lasting process does nothing before PIDFILE is written, and dies by
- * itself if the launcher or whoever started it dies first: so nothing ever runs unrecorded.
+ * ("PID STARTTIME"), prints "PID n", waits for one byte on stdin, lets the lasting process go on,
+ * and prints "ok" or what failed. The lasting process does nothing before PIDFILE is written, and
+ * dies by itself if the launcher or whoever started it dies first: so nothing ever runs unrecorded.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -77,7 +78,8 @@ static void writePidFile(const char* path, pid_t pid) {
   if (rename(temporary, path) != 0) die("%s", path);
 }
 
-/* ---- the launcher ------------------------------------------------------------------------------ */
+/* ---- the launcher ------------------------------------------------------------------------------
+ */
 
 static void resetProcess(const char* console) {
   setsid();
@@ -133,7 +135,8 @@ static int launch(const char* pid_file, Body body, char** args) {
   return 1;
 }
 
-/* Clocks start near zero in each boot, as on a real machine; without time namespaces they just go on. */
+/* Clocks start near zero in each boot, as on a real machine; without time namespaces they just go
+ * on. */
 static void newClocks(void) {
   struct timespec monotonic, boottime;
   clock_gettime(CLOCK_MONOTONIC, &monotonic);
@@ -146,7 +149,8 @@ static void newClocks(void) {
   close(fd);
 }
 
-/* ---- a host's mounts --------------------------------------------------------------------------- */
+/* ---- a host's mounts ---------------------------------------------------------------------------
+ */
 
 static char new_root[2048];
 
@@ -160,7 +164,8 @@ static const char* inRoot(const char* path) {
 
 static void mountAt(const char* source, const char* path, const char* type, unsigned long flags,
                     const char* data) {
-  if (mount(source, inRoot(path), type, flags, data) != 0) die("mount %s on %s", source, inRoot(path));
+  if (mount(source, inRoot(path), type, flags, data) != 0)
+    die("mount %s on %s", source, inRoot(path));
 }
 
 static void bindAt(const char* source, const char* path, int read_only) {
@@ -186,7 +191,8 @@ static void mountPrograms(void) {
   struct stat status;
   bindAt("/usr", "/usr", 1);
   bindAt(inRoot("/var/usr-local"), "/usr/local", 0);
-  for (size_t i = 0; i < sizeof kDirs / sizeof *kDirs; ++i) { /* symlinks on a merged-/usr machine */
+  for (size_t i = 0; i < sizeof kDirs / sizeof *kDirs;
+       ++i) { /* symlinks on a merged-/usr machine */
     if (lstat(kDirs[i], &status) == 0 && S_ISDIR(status.st_mode)) bindAt(kDirs[i], kDirs[i], 1);
   }
 }
@@ -194,14 +200,16 @@ static void mountPrograms(void) {
 static void mountProc(const char* boot_id) {
   char line[128];
   mountAt("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
-  /* Most of /proc/sys is the whole machine's: read-only, but for the network namespace's own part. */
+  /* Most of /proc/sys is the whole machine's: read-only, but for the network namespace's own part.
+   */
   bindAt(inRoot("/proc/sys"), "/proc/sys", 0);
   bindAt(inRoot("/proc/sys/net"), "/proc/sys/net", 0);
   mountAt("none", "/proc/sys", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL);
   snprintf(line, sizeof line, "%s\n", boot_id);
   makeFile("/run/testbed.boot_id", line, 0444);
   bindAt(inRoot("/run/testbed.boot_id"), "/proc/sys/kernel/random/boot_id", 1);
-  if (access(inRoot("/proc/sysrq-trigger"), F_OK) == 0) bindAt("/dev/null", "/proc/sysrq-trigger", 0);
+  if (access(inRoot("/proc/sysrq-trigger"), F_OK) == 0)
+    bindAt("/dev/null", "/proc/sysrq-trigger", 0);
 }
 
 static void makeDevice(const char* path, unsigned major_number, unsigned minor_number) {
@@ -225,7 +233,8 @@ static void mountDev(void) {
   mountAt("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
           "newinstance,ptmxmode=0666,mode=0620,gid=5");
   mountAt("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
-  if (symlink("pts/ptmx", inRoot("/dev/ptmx")) != 0 || symlink("/proc/self/fd", inRoot("/dev/fd")) != 0 ||
+  if (symlink("pts/ptmx", inRoot("/dev/ptmx")) != 0 ||
+      symlink("/proc/self/fd", inRoot("/dev/fd")) != 0 ||
       symlink("/proc/self/fd/0", inRoot("/dev/stdin")) != 0 ||
       symlink("/proc/self/fd/1", inRoot("/dev/stdout")) != 0 ||
       symlink("/proc/self/fd/2", inRoot("/dev/stderr")) != 0) {
@@ -268,7 +277,8 @@ static void mountHost(const char* boot_id) {
   nftw("/tmp", removeBelow, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
-/* ---- init -------------------------------------------------------------------------------------- */
+/* ---- init --------------------------------------------------------------------------------------
+ */
 
 struct Service {
   const char* argv[5];
@@ -298,13 +308,17 @@ static void startService(struct Service* service) {
   service->started = time(NULL);
 }
 
-/* As Debian's units say (Restart=on-failure): a service killed by a signal comes back, one that was told
-   to stop stays down. */
+/* As Debian's units say (Restart=on-failure): a service killed by a signal comes back, one that was
+   told to stop stays down. */
 static void onExit(pid_t pid, int status) {
   for (int i = 0; i < kServices; ++i) {
     if (services[i].pid != pid) continue;
-    services[i].pid = 0;
-    if (WIFSIGNALED(status)) services[i].pid = -1;
+    services[i].pid = WIFSIGNALED(status) ? -1 : 0;
+    if (WIFSIGNALED(status)) continue;
+    int fd = open("/run/testbed.ended", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (fd < 0) continue; /* only tells a waiting `up` sooner */
+    dprintf(fd, "%s\n", services[i].argv[0]);
+    close(fd);
   }
 }
 
@@ -319,7 +333,8 @@ static void reap(void) {
   for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) onExit(pid, status);
 }
 
-/* An orderly power-off: TERM to all, five seconds, then the kernel kills what is left with pid 1. */
+/* An orderly power-off: TERM to all, five seconds, then the kernel kills what is left with pid 1.
+ */
 static void powerOff(void) {
   kill(-1, SIGTERM);
   kill(-1, SIGCONT);
@@ -362,13 +377,15 @@ static void setEnvironment(void) {
 }
 
 static void setLimits(void) {
-  const struct rlimit files = {1024, 524288}, core = {0, RLIM_INFINITY}; /* as Debian's systemd sets */
+  const struct rlimit files = {1024, 524288},
+                      core = {0, RLIM_INFINITY}; /* as Debian's systemd sets */
   setrlimit(RLIMIT_NOFILE, &files);
   setrlimit(RLIMIT_CORE, &core);
 }
 
 static void bootBody(char** args, int ok_fd) { /* HOSTNAME BOOTID CONSOLE */
-  static const char* const kNetwork[] = {"/usr/sbin/ip", "-batch", "/etc/network/testbed.batch", NULL};
+  static const char* const kNetwork[] = {"/usr/sbin/ip", "-batch", "/etc/network/testbed.batch",
+                                         NULL};
   int status = 0;
   blockSignals();
   resetProcess(args[2]);
@@ -396,7 +413,8 @@ static int boot(char** args) { /* PIDFILE DISK HOSTNAME BOOTID CONSOLE */
   return launch(args[0], bootBody, args + 2);
 }
 
-/* ---- hold, plain, enter ------------------------------------------------------------------------ */
+/* ---- hold, plain, enter ------------------------------------------------------------------------
+ */
 
 static void holdBody(char** args, int ok_fd) {
   (void)args;
@@ -445,8 +463,9 @@ static int waitAsShell(pid_t pid) {
 }
 
 static int enterAll(pid_t pid, const char* start, char** command) {
-  joinNamespaces(pid, start,
-                 CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWTIME);
+  joinNamespaces(
+      pid, start,
+      CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWTIME);
   pid_t child = fork();
   if (child < 0) die("fork");
   if (child > 0) return waitAsShell(child);
