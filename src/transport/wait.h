@@ -1,0 +1,39 @@
+// Waiting for a descriptor, a signal of another thread, a deadline and a cancel token at once.
+#pragma once
+
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include "base/cancel.h"
+#include "base/result.h"
+
+namespace cctl::ssh {
+
+// Until one of `events` (or an error) is there on `fd`; -1 waits for the other two only.
+// kTimeout ("timed out") or kCancelled ("interrupted") otherwise. Returns what poll(2) saw.
+[[nodiscard]] Result<short> waitFor(int fd, short events, Deadline deadline,
+                                    const CancelToken* cancel);
+
+// A flag that can be polled for. set() and clear() are thread-safe.
+class Signal {
+ public:
+  Signal() : event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  void set() {
+    const eventfd_t one = 1;
+    [[maybe_unused]] const ssize_t put = ::write(event_.get(), &one, sizeof one);
+  }
+  void clear() {
+    eventfd_t value = 0;
+    [[maybe_unused]] const ssize_t got = ::read(event_.get(), &value, sizeof value);
+  }
+  int fd() const { return event_.get(); }
+  [[nodiscard]] Result<void> wait(Deadline deadline, const CancelToken* cancel) {
+    CCTL_CHECK(waitFor(event_.get(), POLLIN, deadline, cancel));
+    return {};
+  }
+
+ private:
+  Fd event_;
+};
+
+}  // namespace cctl::ssh
