@@ -21,7 +21,8 @@ std::vector<ServiceName> directDependants(const ServiceMap& services, const Serv
 std::vector<ServiceName> allDependants(const ServiceMap& services, const ServiceName& service);
 std::vector<ServiceName> allDependencies(const ServiceMap& services, const ServiceName& service);
 
-// Each cycle once, as a path that ends where it began: a b c a. Empty when there is none.
+// Cycles that have no service in common, each as a path that ends where it began: a b c a. Empty
+// when there is none at all.
 std::vector<std::vector<ServiceName>> findCycles(const ServiceMap& services);
 
 }  // namespace cctl

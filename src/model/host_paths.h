@@ -91,6 +91,16 @@ inline std::string dataDir(std::string_view root, std::string_view service, int 
   return join(instanceDir(root, service, index), "data");
 }
 
+// The GenerationSpec that the generation was rendered from, as JSON.
+inline std::string specFile(std::string_view root, std::string_view service, int index,
+                            uint64_t generation) {
+  return join(generationDir(root, service, index, generation), "spec.json");
+}
+// What the instance writes to stdout and stderr; older ones are beside it.
+inline std::string currentLog(std::string_view root, std::string_view service, int index) {
+  return join(logDir(root, service, index), "current");
+}
+
 // ---- sockets ----
 inline std::string runDir(std::string_view root) { return join(root, "run"); }
 inline std::string controlSocket(std::string_view root) {
@@ -115,9 +125,6 @@ inline std::string viewsDir(std::string_view root) { return join(registryDir(roo
 
 // ---- the shim's own ----
 inline std::string shimDir(std::string_view root) { return join(root, "shim"); }
-inline std::string shimBinary(std::string_view root) {
-  return join(shimDir(root), "clusterctl-shim");
-}
 // flock(2)ed while the shim is placed or upgraded.
 inline std::string bootstrapLock(std::string_view root) {
   return join(shimDir(root), "bootstrap.lock");
@@ -129,6 +136,26 @@ inline std::string clusterFile(std::string_view root) { return join(shimDir(root
 // The uids, one a line, that the control socket admits beside root.
 inline std::string operatorsFile(std::string_view root) { return join(shimDir(root), "operators"); }
 inline std::string shimStateDir(std::string_view root) { return join(shimDir(root), "state"); }
+inline std::string stateFile(std::string_view root) {
+  return join(shimStateDir(root), "state.json");
+}
+// What each installed release consists of.
+inline std::string releaseRecordsDir(std::string_view root) {
+  return join(shimStateDir(root), "releases");
+}
+inline std::string releaseRecord(std::string_view root, std::string_view service,
+                                 std::string_view version) {
+  std::string name(service);
+  name += '@';
+  name += version;
+  return join(releaseRecordsDir(root), name + ".json");
+}
+// Every shim that was placed, by digest, and the link to the one in use.
+inline std::string shimBinDir(std::string_view root) { return join(shimDir(root), "bin"); }
+inline std::string shimBinary(std::string_view root, std::string_view digest) {
+  return join(shimBinDir(root), "clusterctl-shim-" + std::string(digest.substr(0, 12)));
+}
+inline std::string shimCurrent(std::string_view root) { return join(shimDir(root), "current"); }
 inline std::string journalDir(std::string_view root) { return join(shimDir(root), "journal"); }
 inline std::string acceptorDir(std::string_view root) { return join(shimDir(root), "acceptor"); }
 // The shim's own messages, for when it cannot write its journal.

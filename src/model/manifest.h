@@ -116,7 +116,7 @@ struct Manifest {
   ServiceName service;
   Place place;
   std::vector<TemplateText> run;  // never empty
-  std::vector<Port> ports;        // by name
+  std::vector<Port> ports;        // in the order of the file
   std::vector<ConfigFile> config;
   std::vector<ServiceName> depends_on;
   std::map<std::string, TemplateText> env;

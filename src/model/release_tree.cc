@@ -7,6 +7,7 @@
 
 #include "base/digest.h"
 #include "model/host_paths.h"
+#include "model/utf8.h"
 
 namespace cctl {
 namespace {
@@ -16,31 +17,11 @@ constexpr int kMaxLinksFollowed = 40;
 // Names passed on the way of one link: a list made to be slow stays cheap.
 constexpr int kMaxSteps = 1000;
 
-bool isContinuation(unsigned char byte) { return (byte & 0xc0) == 0x80; }
-
-// The length of the UTF-8 sequence (RFC 3629) that begins at `at`; 0 where there is none. Overlong
-// forms, surrogates and what is above U+10FFFF are none.
-size_t sequenceLength(std::string_view text, size_t at) {
-  const auto byte = [&](size_t i) -> unsigned char {
-    return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0;
-  };
-  const unsigned char first = byte(0);
-  if (first < 0x80) return 1;
-  const size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-  if (first < 0xc2 || first > 0xf4) return 0;
-  for (size_t i = 1; i < length; ++i)
-    if (!isContinuation(byte(i))) return 0;
-  if (first == 0xe0 && byte(1) < 0xa0) return 0;
-  if (first == 0xed && byte(1) > 0x9f) return 0;
-  if (first == 0xf0 && byte(1) < 0x90) return 0;
-  if (first == 0xf4 && byte(1) > 0x8f) return 0;
-  return length;
-}
-
-bool isControl(std::string_view text, size_t at, size_t length) {
-  const auto byte = static_cast<unsigned char>(text[at]);
-  if (length == 1) return byte < 0x20 || byte == 0x7f;
-  return length == 2 && byte == 0xc2 && static_cast<unsigned char>(text[at + 1]) < 0xa0;
+// U+0080 to U+009F: some terminals obey them. `text` is valid UTF-8.
+bool hasC1Control(std::string_view text) {
+  for (size_t at = text.find('\xc2'); at < text.size(); at = text.find('\xc2', at + 1))
+    if (at + 1 < text.size() && static_cast<unsigned char>(text[at + 1]) < 0xa0) return true;
+  return false;
 }
 
 std::vector<std::string_view> splitPath(std::string_view path) {
@@ -169,26 +150,8 @@ Result<void> checkLink(const FileEntry& link, const LinkFollower& follower) {
 }  // namespace
 
 bool isPlainText(std::string_view text) {
-  for (size_t at = 0; at < text.size();) {
-    const size_t length = sequenceLength(text, at);
-    if (length == 0 || isControl(text, at, length)) return false;
-    at += length;
-  }
-  return true;
-}
-
-std::string printable(std::string_view text) {
-  std::string shown;
-  for (size_t at = 0; at < text.size();) {
-    const size_t length = sequenceLength(text, at);
-    if (length == 0 || isControl(text, at, length)) {
-      shown += '?';
-    } else {
-      shown += text.substr(at, length);
-    }
-    at += std::max<size_t>(length, 1);
-  }
-  return shown;
+  return text.find_first_of("\t\n\r") == std::string_view::npos && !findBadByte(text) &&
+         !hasC1Control(text);
 }
 
 Result<void> checkReleasePath(std::string_view path) {

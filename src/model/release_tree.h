@@ -24,9 +24,6 @@ constexpr uint32_t kReleaseProgramMode = 0555;
 // UTF-8 without control characters (C0, DEL, C1): safe to print and to write as a line of a file.
 bool isPlainText(std::string_view text);
 
-// `text` fit for a message: what isPlainText() would refuse becomes '?'.
-std::string printable(std::string_view text);
-
 // Relative, in its shortest form, plain text without '\\' (which SHA256SUMS would have to escape),
 // and not a name taken by the layout: "SHA256SUMS" and "-" at the top. kBadInput otherwise.
 [[nodiscard]] Result<void> checkReleasePath(std::string_view path);
