@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "model/release_tree.h"
+#include "model/utf8.h"
 
 namespace cctl::release {
 namespace {
@@ -61,8 +61,9 @@ ScriptNeeds parseScriptLine(const std::string& path, std::string_view line,
   const size_t blank = text.find_first_of(" \t");
   ScriptNeeds needs;
   needs.path = path;
-  needs.interpreter = printable(text.substr(0, blank));
-  if (blank != std::string_view::npos) needs.argument = printable(trimBlanks(text.substr(blank)));
+  needs.interpreter = printable(text.substr(0, blank), kScriptHead);
+  if (blank != std::string_view::npos)
+    needs.argument = printable(trimBlanks(text.substr(blank)), kScriptHead);
   if (!needs.interpreter.starts_with('/'))
     warnings.push_back(fmt::format("{}: \"#!{}\" names no absolute path", path, needs.interpreter));
   return needs;
