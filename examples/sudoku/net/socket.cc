@@ -84,15 +84,15 @@ OrError<Fd> listenOn(const HostPort& address) {
   return fd;
 }
 
-OrError<Fd> beginConnect(const HostPort& address) {
+Fd beginConnect(const HostPort& address, int* error) {
   SocketAddress to = toSocketAddress(address);
   Fd fd = openSocket(to);
-  if (!fd.valid()) return systemFailure("");
+  *error = fd.valid() ? 0 : errno;
+  if (!fd.valid()) return fd;
   setOption(fd.get(), IPPROTO_TCP, TCP_NODELAY);
-  if (connect(fd.get(), to.get(), to.length) != 0 && errno != EINPROGRESS) {
-    return systemFailure("");
-  }
-  return fd;
+  if (connect(fd.get(), to.get(), to.length) == 0 || errno == EINPROGRESS) return fd;
+  *error = errno;
+  return Fd();
 }
 
 int pendingError(int fd) {

@@ -13,9 +13,9 @@ namespace sudoku {
 
 // Port 0 lets the kernel choose; see localAddress().
 OrError<Fd> listenOn(const HostPort& address);
-// Begins to connect; writable once it is decided, then pendingError() tells.
-// The Failure's text is strerror's.
-OrError<Fd> beginConnect(const HostPort& address);
+// Begins to connect; writable once it is decided, then pendingError() tells. When that
+// fails at once: an invalid Fd, and *error is the errno.
+Fd beginConnect(const HostPort& address, int* error);
 int pendingError(int fd);
 void prepareAccepted(int fd);
 

@@ -167,13 +167,14 @@ void Backend::connectMissing() {
 }
 
 void Backend::connectOne() {
-  auto fd = beginConnect(address_);
-  if (!fd) {
-    failWaiting(fd.error());
+  int error = 0;
+  Fd fd = beginConnect(address_, &error);
+  if (!fd.valid()) {
+    failWaiting(describe(error));
     return scheduleReconnect();
   }
   links_.push_back(std::make_shared<BackendLink>(*this));
-  links_.back()->start(std::move(fd.value()));
+  links_.back()->start(std::move(fd));
 }
 
 void Backend::scheduleReconnect() {

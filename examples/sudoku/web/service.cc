@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "core/solve_json.h"
 #include "core/solver.h"
 #include "web/page.h"
 #include "web/version.h"
@@ -187,9 +188,8 @@ HttpResponse WebService::onResult(const SolveResult& result, Clock::time_point b
   ++(solved ? solved_ : no_solution_);
   const auto took =
       std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - begin).count();
-  return jsonResponse(200, "{\"solution\":" + (solved ? jsonString(result.digits) : "null") +
-                               ",\"solver\":" + jsonString(result.solver) + "," +
-                               field("micros", static_cast<std::uint64_t>(took)) + "}");
+  return jsonResponse(
+      200, formatSolveAnswer({result.digits, result.solver, static_cast<std::uint64_t>(took)}));
 }
 
 std::string WebService::statsJson() const {
