@@ -1,0 +1,186 @@
+#include "cli/app.h"
+
+#include <CLI/CLI.hpp>
+
+#include "base/version.h"
+#include "cli/exit_codes.h"
+#include "cli/report.h"
+#include "model/problem.h"
+#include "transport/shell_quote.h"
+
+namespace cctl::cli {
+namespace {
+
+// "--lock-wait" → "CLUSTERCTL_LOCK_WAIT"
+std::string variableOf(const std::string& option) {
+  std::string name = "CLUSTERCTL_";
+  for (const char c : option.substr(2))
+    name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return name;
+}
+
+void addGlobals(CLI::App& app, Globals& globals, std::string& output) {
+  const auto option = [&](const std::string& names, const std::string& long_name, auto& value, const std::string& help) {
+    return app.add_option(names, value, help)->envname(variableOf(long_name))->group("Global options");
+  };
+  const auto flag = [&](const std::string& names, const std::string& long_name, auto& value, const std::string& help) {
+    return app.add_flag(names, value, help)->envname(variableOf(long_name))->group("Global options");
+  };
+  option("-i,--inventory", "--inventory", globals.inventory, "Inventory directory (default: inventory)");
+  option("-l,--limit", "--limit", globals.limit, "Only these hosts: names, groups, node sets, !excluded");
+  option("--forks", "--forks", globals.forks, "Hosts at one time (default: 64)")->check(CLI::Range(1, 4096));
+  option("-o,--output", "--output", output, "text, json or jsonl (default: text)")->check(CLI::IsMember({"text", "json", "jsonl"}));
+  flag("--dry-run,--check", "--dry-run", globals.dry_run, "Say what would be done; change nothing");
+  flag("-y,--yes", "--yes", globals.yes, "Do not ask");
+  flag("--accept-new", "--accept-new", globals.accept_new, "Add the keys of hosts that are not known yet");
+  option("--timeout", "--timeout", globals.timeout, "Give up on commands run by exec after this long, e.g. 30s");
+  option("--lock-wait", "--lock-wait", globals.lock_wait, "Wait this long for another operation to end (default: 0s)");
+  flag("-q,--quiet", "--quiet", globals.quiet, "No progress on standard error");
+  flag("-v,--verbose", "--verbose", globals.verbose, "More on standard error");
+  option("--color", "--color", globals.colour, "auto, always or never (NO_COLOR is honoured)")->check(CLI::IsMember({"auto", "always", "never"}));
+}
+
+struct Registered {
+  const Command* command;
+  CLI::App* app;
+  Run run;
+  std::vector<Registered> children;
+};
+
+std::vector<Registered> registerAll(CLI::App& parent, const std::vector<Command>& table) {
+  std::vector<Registered> all;
+  for (const Command& command : table) {
+    CLI::App* app = parent.add_subcommand(command.name, command.summary);
+    app->group(command.group.empty() ? "Commands" : command.group);
+    app->fallthrough();
+    app->allow_extras();
+    Registered registered{&command, app, {}, {}};
+    if (command.define) registered.run = command.define(*app);
+    registered.children = registerAll(*app, command.children);
+    all.push_back(std::move(registered));
+  }
+  return all;
+}
+
+const Registered* parsedOne(const std::vector<Registered>& all) {
+  for (const Registered& one : all)
+    if (one.app->parsed()) return &one;
+  return nullptr;
+}
+
+std::vector<std::string> optionNames(const CLI::App* app) {
+  std::vector<std::string> names;
+  for (; app != nullptr; app = app->get_parent())
+    for (const CLI::Option* option : app->get_options())
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  return names;
+}
+
+// CLI11 reports an unknown command as a missing one, and what is too much in reverse order.
+Error unexpected(const CLI::App& app, const std::vector<std::string>& extras, const std::vector<std::string>& commands) {
+  const std::string& word = extras.front();
+  const std::string where = app.get_parent() == nullptr ? "" : fmt::format("{}: ", app.get_name());
+  if (word.size() > 1 && word[0] == '-')
+    return {Code::kUsage, fmt::format("{}unknown option {}; {}", where, word,
+                                      spellingHint(word, optionNames(&app), "see --help"))};
+  if (!commands.empty())
+    return {Code::kUsage, fmt::format("{}unknown command \"{}\"; {}", where, word, spellingHint(word, commands, "see --help"))};
+  return {Code::kUsage, fmt::format("{}unexpected argument \"{}\"; see 'clusterctl {} --help'", where, word, app.get_name())};
+}
+
+std::vector<std::string> namesOf(const std::vector<Registered>& all) {
+  std::vector<std::string> names;
+  for (const Registered& one : all) names.push_back(one.command->name);
+  return names;
+}
+
+// The innermost command that was named.
+Result<Run> chosen(const CLI::App& app, const std::vector<Registered>& all) {
+  const Registered* one = parsedOne(all);
+  const std::vector<std::string> extras = app.remaining();
+  if (one == nullptr) {
+    if (!extras.empty()) return fail(unexpected(app, extras, namesOf(all)));
+    return Run{};
+  }
+  if (!extras.empty()) return fail(unexpected(*one->app, extras, {}));
+  if (!one->children.empty()) {
+    CCTL_TRY(Run run, chosen(*one->app, one->children));
+    if (!run) return fail(Code::kUsage, "say what to do with a {}: {}", one->command->name, fmt::join(namesOf(one->children), ", "));
+    return run;
+  }
+  const std::vector<std::string> own = one->app->remaining();
+  if (!own.empty()) return fail(unexpected(*one->app, own, {}));
+  return one->run;
+}
+
+OutputFormat formatFrom(const std::string& name) {
+  if (name == "json") return OutputFormat::kJson;
+  return name == "jsonl" ? OutputFormat::kJsonLines : OutputFormat::kText;
+}
+
+Command versionCommand() {
+  const auto run = [](Context& context) -> Result<int> {
+    if (context.json())
+      context.print(fmt::format("{{\"format\":1,\"version\":\"{}\"}}\n", kVersion));
+    else
+      context.print(fmt::format("clusterctl {}\n", kVersion));
+    return 0;
+  };
+  return {"version", "Print the version", "Other", [run](CLI::App&) { return Run(run); }, {}};
+}
+
+std::string typedText(const std::vector<std::string>& arguments) {
+  return "clusterctl " + ssh::shellJoin(arguments);
+}
+
+}  // namespace
+
+Result<ParsedLine> parseCommandLine(const std::vector<Command>& table, const std::vector<std::string>& arguments) {
+  CLI::App app("Runs services on many Linux hosts over SSH: releases, configs, supervision, naming.", "clusterctl");
+  app.allow_extras();
+  app.set_version_flag("--version", std::string("clusterctl ") + kVersion);
+  ParsedLine parsed;
+  std::string output = "text";
+  addGlobals(app, parsed.globals, output);
+  const std::vector<Registered> all = registerAll(app, table);
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  try {
+    app.parse(reversed);
+  } catch (const CLI::CallForHelp&) {
+    const CLI::App* innermost = &app;
+    while (!innermost->get_subcommands().empty()) innermost = innermost->get_subcommands().front();
+    parsed.text = innermost->help("clusterctl", CLI::AppFormatMode::Normal);
+    return parsed;
+  } catch (const CLI::CallForVersion& version) {
+    parsed.text = std::string(version.what()) + "\n";
+    return parsed;
+  } catch (const CLI::Error& error) {
+    return fail(Code::kUsage, "{}", error.what());
+  }
+  CCTL_TRY(parsed.run, chosen(app, all));
+  if (!parsed.run) parsed.text = app.help();
+  parsed.globals.output = formatFrom(output);
+  return parsed;
+}
+
+int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimImage& shim, CancelToken& cancel) {
+  std::vector<Command> table = commandTable();
+  table.push_back(versionCommand());
+  auto parsed = parseCommandLine(table, arguments);
+  if (!parsed) {
+    fmt::print(stderr, "clusterctl: {}\n", printable(parsed.error().message));
+    return exitCodeOf(parsed.error().code);
+  }
+  if (!parsed->run) {
+    fmt::print("{}", parsed->text);
+    return arguments.empty() ? kExitUsage : kExitOk;
+  }
+  Context context(parsed->globals, typedText(arguments), shim, cancel);
+  auto code = parsed->run(context);
+  if (code) return *code;
+  context.progress().finish();
+  fmt::print(stderr, "{}\n", context.painter().paint(Style::kBad, "clusterctl: " + printable(code.error().message)));
+  return exitCodeOf(code.error().code);
+}
+
+}  // namespace cctl::cli

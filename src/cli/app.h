@@ -1,0 +1,26 @@
+// The command line as a whole: arguments → the command to run, or what is wrong with them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/command.h"
+
+namespace cctl::cli {
+
+// What the arguments ask for: a text to print (help, version), or a command.
+struct ParsedLine {
+  Globals globals;
+  Run run;           // empty when there is only something to print
+  std::string text;  // help
+};
+
+// Never connects and reads no files. kUsage for what is wrong, with the nearest command or option.
+[[nodiscard]] Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
+                                                  const std::vector<std::string>& arguments);
+
+// Parses, runs and reports an error; returns the exit code. `arguments` without the program name.
+int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimImage& shim,
+                   CancelToken& cancel);
+
+}  // namespace cctl::cli

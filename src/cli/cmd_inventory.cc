@@ -1,0 +1,209 @@
+// init, validate, hosts, render
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "cli/command.h"
+#include "cli/report.h"
+#include "model/disk_files.h"
+#include "model/init_files.h"
+#include "model/load.h"
+#include "model/render.h"
+#include "ops/render.h"
+
+namespace cctl::cli {
+namespace {
+
+// ---- init ------------------------------------------------------------------------------------
+
+Result<void> writeInitFile(const std::string& dir, const InitFile& file) {
+  const std::string path = dir + "/" + file.path;
+  CCTL_CHECK(makeDirs(path.substr(0, path.rfind('/'))));
+  return replaceFile(path, file.content, file.executable ? 0755 : 0644);
+}
+
+Result<int> runInit(Context& context, const std::string& dir, const std::string& host) {
+  const std::vector<InitFile> files = initFiles(host);
+  for (const InitFile& file : files)
+    if (exists(dir + "/" + file.path))
+      return fail(Code::kUsage, "{}/{} exists already; init never overwrites: name another directory", dir,
+                  file.path);
+  for (const InitFile& file : files) CCTL_CHECK(writeInitFile(dir, file));
+  std::string text;
+  for (const InitFile& file : files) text += fmt::format("wrote {}/{}\n", dir, file.path);
+  const std::string inside = dir == "." ? "" : fmt::format("  cd {}\n", dir);
+  text += fmt::format(
+      "\nWrite your hosts into inventory/cluster.yaml (now: {}), then:\n{}"
+      "  clusterctl ping\n"
+      "  clusterctl release add hello 1.0.0 releases-src/hello\n"
+      "  clusterctl deploy hello 1.0.0\n",
+      host, inside);
+  context.print(text);
+  return 0;
+}
+
+Run defineInit(CLI::App& app) {
+  auto dir = std::make_shared<std::string>(".");
+  auto host = std::make_shared<std::string>("localhost");
+  app.add_option("DIR", *dir, "Directory to write to (default: here)");
+  app.add_option("--host", *host, "Address of a first host (default: localhost)");
+  return [dir, host](Context& context) { return runInit(context, *dir, *host); };
+}
+
+// ---- validate --------------------------------------------------------------------------------
+
+Json problemsJson(const std::vector<Problem>& problems) {
+  Json list = Json::array();
+  for (const Problem& problem : problems)
+    list.push_back({{"file", problem.where.file},
+                    {"line", problem.where.line},
+                    {"column", problem.where.column},
+                    {"message", problem.message},
+                    {"hint", problem.hint}});
+  return list;
+}
+
+Result<int> runValidate(Context& context) {
+  const std::string& dir = context.globals().inventory;
+  if (context.json()) {
+    const LoadedInventory loaded = loadInventory(DiskFiles(), dir);
+    context.print(dumpJsonPretty({{"format", 1},
+                                  {"valid", loaded.ok()},
+                                  {"problems", problemsJson(loaded.problems)},
+                                  {"warnings", problemsJson(loaded.warnings)}}) + "\n");
+    return loaded.ok() ? 0 : 65;
+  }
+  CCTL_TRY(const Inventory* inventory, context.inventory());
+  context.print(fmt::format("{}: cluster {}: {}, {}, {}: valid\n", dir, inventory->cluster,
+                            counted(inventory->hosts.size(), "host"),
+                            counted(inventory->services.size(), "service"),
+                            counted(inventory->templates.size(), "template")));
+  return 0;
+}
+
+Run defineValidate(CLI::App&) { return runValidate; }
+
+// ---- hosts -----------------------------------------------------------------------------------
+
+std::string joined(const std::set<std::string>& items) {
+  std::string text;
+  for (const std::string& item : items) text += (text.empty() ? "" : ",") + item;
+  return text.empty() ? "-" : text;
+}
+
+Json hostJson(const Host& host) {
+  return {{"host", host.name.str()},
+          {"address", host.address},
+          {"groups", host.groups},
+          {"labels", host.labels},
+          {"user", host.ssh.user.value_or("")},
+          {"port", host.ssh.port.value_or(22)}};
+}
+
+Result<int> runHosts(Context& context) {
+  CCTL_TRY(const Inventory* inventory, context.inventory());
+  CCTL_TRY(const std::vector<HostName> names, context.limitedHosts());
+  Json list = Json::array();
+  Table table({"HOST", "ADDRESS", "USER", "GROUPS", "LABELS"});
+  for (const HostName& name : names) {
+    const Host& host = inventory->hosts.at(name);
+    list.push_back(hostJson(host));
+    std::set<std::string> labels;
+    for (const auto& [key, value] : host.labels) labels.insert(key + "=" + value);
+    table.add({name.str(), host.address, host.ssh.user.value_or("-"), joined(host.groups), joined(labels)});
+  }
+  if (context.json())
+    context.print(dumpJsonPretty({{"format", 1}, {"hosts", list}}) + "\n");
+  else
+    context.print(table.text(context.painter()));
+  return 0;
+}
+
+Run defineHosts(CLI::App&) { return runHosts; }
+
+// ---- render ----------------------------------------------------------------------------------
+
+struct RenderOptions {
+  std::string target;
+  std::string version;
+  bool sample = false;
+};
+
+std::string specText(const protocol::GenerationSpec& spec) {
+  std::string text = fmt::format("# {}/{} {}\n# run:", spec.service, spec.index, spec.version);
+  for (const std::string& word : spec.argv) text += " " + word;
+  for (const auto& [key, value] : spec.env) text += fmt::format("\n# env: {}={}", key, value);
+  text += "\n";
+  for (const protocol::ConfigFile& file : spec.config)
+    text += fmt::format("# ---- {} (mode {})\n{}", file.path, file.mode, file.content);
+  return text;
+}
+
+// What would be generated now, with the ports the instance has (made-up ones where it has none yet).
+Result<protocol::GenerationSpec> renderFor(Context& context, const Manifest& manifest, int index,
+                                           const RenderOptions& options) {
+  CCTL_TRY(const Inventory* inventory, context.inventory());
+  const RenderInput sample = sampleInput(*inventory, manifest);
+  ops::HostConnection host;
+  ops::GenerationRequestInput input{inventory, &manifest, {manifest.service, index}, sample.version,
+                                    "",        1,         {},                        &sample.endpoints};
+  if (!options.version.empty()) input.version = Version(options.version);
+  for (const auto& [name, port] : sample.ports) input.ports[name] = port;
+  host.name = sample.host;
+  host.root = sample.root;
+  host.published_address = sample.host_address;
+  if (options.sample) return ops::renderGeneration(host, input);
+
+  CCTL_TRY(ops::Operation * operation, context.operation());
+  operation->fleet.begin({inventory->registry_hosts.front()}, ops::Need::kShim);
+  CCTL_TRY(const ops::Desired desired, ops::readDesired(operation->registers, manifest.service));
+  CCTL_TRY(const ops::EndpointsByService endpoints, ops::endpointsFor(operation->registers, manifest));
+  input.endpoints = &endpoints;
+  const auto placed = desired.placement.find(index);
+  if (placed == desired.placement.end())
+    return fail(Code::kNotFound, "{}/{} is not deployed; --sample shows it with made-up ports and addresses",
+                manifest.service, index);
+  operation->fleet.begin({HostName(placed->second)}, ops::Need::kShim);
+  CCTL_TRY(ops::HostConnection * connection, operation->fleet.await(HostName(placed->second)));
+  CCTL_TRY(const auto running, connection->shim->call<protocol::GenerationSpec>(
+                                   protocol::GenerationRequest{operation->ref(input.id), 0},
+                                   Deadline::in(ops::kRequestTimeout), &context.cancel()));
+  input.ports = running.ports;
+  input.generation = running.generation;
+  input.release_digest = running.release_digest;
+  if (options.version.empty()) input.version = Version(running.version);
+  return ops::renderGeneration(*connection, input);
+}
+
+Result<int> runRender(Context& context, const RenderOptions& options) {
+  CCTL_TRY(const Inventory* inventory, context.inventory());
+  CCTL_TRY(const Target target, parseTarget(options.target));
+  CCTL_TRY(const Manifest* manifest, inventory->service(target.service.str()));
+  CCTL_TRY(const auto spec, renderFor(context, *manifest, target.index.value_or(0), options));
+  if (context.json())
+    context.print(dumpJsonPretty({{"format", 1}, {"generation", protocol::encode(spec)}}) + "\n");
+  else
+    context.print(specText(spec));
+  return 0;
+}
+
+Run defineRender(CLI::App& app) {
+  auto options = std::make_shared<RenderOptions>();
+  app.add_option("TARGET", options->target, "SERVICE or SERVICE/INDEX")->required();
+  app.add_option("--version", options->version, "As this version (default: the one that runs)");
+  app.add_flag("--sample", options->sample, "Contact nothing: with made-up ports and addresses");
+  return [options](Context& context) { return runRender(context, *options); };
+}
+
+}  // namespace
+
+std::vector<Command> inventoryCommands() {
+  return {
+      {"init", "Write a working inventory with commented examples", "Inventory", defineInit, {}},
+      {"validate", "Check every file of the inventory; contact nothing", "Inventory", defineValidate, {}},
+      {"hosts", "List the hosts", "Inventory", defineHosts, {}},
+      {"render", "Show the generated config of an instance", "Inventory", defineRender, {}},
+  };
+}
+
+}  // namespace cctl::cli

@@ -1,0 +1,40 @@
+// The one table of commands. Help, completion and man pages derive from it.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "cli/context.h"
+
+namespace CLI {
+class App;
+}
+
+namespace cctl::cli {
+
+// Runs a parsed command and returns its exit code. An Error is printed by the caller, who exits
+// with exitCodeOf(error.code).
+using Run = std::function<Result<int>(Context&)>;
+
+struct Command {
+  std::string name;
+  std::string summary;  // one line, no full stop
+  std::string group;    // heading in the help
+  // Declares arguments and options; what it returns runs the command after parsing. Empty for a
+  // command that only has children.
+  std::function<Run(CLI::App&)> define;
+  std::vector<Command> children;
+};
+
+// In the order of the help.
+std::vector<Command> commandTable();
+
+// One file cmd_*.cc each.
+std::vector<Command> inventoryCommands();  // init, validate, hosts, render
+std::vector<Command> hostCommands();       // ping, bootstrap, unbootstrap, exec
+std::vector<Command> releaseCommands();    // release …, verify
+std::vector<Command> changeCommands();     // deploy, start, stop, restart, reload, signal
+std::vector<Command> watchCommands();      // status, logs, events, resolve
+
+}  // namespace cctl::cli

@@ -1,0 +1,77 @@
+// What a command is given: the global options, and the inventory, hosts and registers on demand.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/cancel.h"
+#include "cli/terminal.h"
+#include "model/inventory.h"
+#include "ops/fleet.h"
+#include "ops/operation.h"
+#include "ops/shim_registers.h"
+
+namespace cctl::cli {
+
+enum class OutputFormat { kText, kJson, kJsonLines };
+
+struct Globals {
+  std::string inventory = "inventory";
+  std::string limit;
+  int forks = 64;
+  OutputFormat output = OutputFormat::kText;
+  bool dry_run = false;
+  bool diff = false;
+  bool yes = false;
+  bool accept_new = false;
+  std::string timeout;
+  std::string lock_wait = "0s";
+  bool quiet = false;
+  int verbose = 0;
+  std::string colour = "auto";
+};
+
+class Context {
+ public:
+  // `typed` is the command line as typed, for records. `cancel` must outlive this.
+  Context(Globals globals, std::string typed, ops::ShimImage shim, CancelToken& cancel);
+
+  const Globals& globals() const { return globals_; }
+  bool json() const { return globals_.output != OutputFormat::kText; }
+  CancelToken& cancel() { return cancel_; }
+  const Painter& painter() const { return painter_; }
+  Progress& progress() { return progress_; }
+
+  // Loaded and checked once; kBadInput with every problem otherwise. Warnings go to standard error.
+  [[nodiscard]] Result<const Inventory*> inventory();
+  // The hosts of --limit, or all; in the order of the inventory.
+  [[nodiscard]] Result<std::vector<HostName>> limitedHosts();
+  [[nodiscard]] Result<Millis> lockWait() const;
+  [[nodiscard]] Result<ops::Fleet*> fleet(bool force_bootstrap = false);
+  // Everything that operations need; the registers are those of the first registry host.
+  [[nodiscard]] Result<ops::Operation*> operation();
+
+  // Asks on a terminal unless --yes; elsewhere refuses without it: kUsage.
+  [[nodiscard]] Result<void> confirm(const std::string& question);
+
+  // Results on standard output; ends the living progress line first.
+  void print(const std::string& text);
+
+ private:
+  ssh::SshPolicy sshPolicy();
+
+  const Globals globals_;
+  const std::string typed_;
+  const ops::ShimImage shim_;
+  CancelToken& cancel_;
+  const Painter painter_;
+  Progress progress_;
+  std::optional<Inventory> inventory_;
+  std::unique_ptr<ops::Fleet> fleet_;
+  std::unique_ptr<ops::ShimRegisters> registers_;
+  std::unique_ptr<ops::Operation> operation_;
+};
+
+}  // namespace cctl::cli

@@ -1,0 +1,70 @@
+#include "cli/report.h"
+
+#include <nlohmann/json.hpp>
+
+#include "model/node_set.h"
+#include "model/signals.h"
+
+namespace cctl::cli {
+
+std::string exitText(const protocol::ExitReport& exit) {
+  std::string text = "an exit that nobody saw";
+  if (exit.exit_status) text = fmt::format("exit status {}", *exit.exit_status);
+  if (exit.signal) text = fmt::format("signal {}", signalName(*exit.signal));
+  return exit.core ? text + ", core dumped" : text;
+}
+
+std::string failureText(const ops::InstanceFailure& failure) {
+  std::string text = fmt::format("{} on {}: {}\n", failure.id, failure.host, printable(failure.problem));
+  if (!failure.health_answer.empty())
+    text += fmt::format("  health answer: {}\n", printable(failure.health_answer));
+  if (!failure.exit) return text;
+  text += fmt::format("  ended with {} after {}\n", exitText(*failure.exit), humanDuration(failure.exit->uptime));
+  if (failure.exit->last_lines.empty()) return text + "  it wrote nothing\n";
+  text += "  last output:\n";
+  for (const std::string& line : failure.exit->last_lines) text += "    " + printable(line) + "\n";
+  return text;
+}
+
+Json failureJson(const ops::InstanceFailure& failure) {
+  return {{"instance", failure.id.text()},
+          {"host", failure.host.str()},
+          {"problem", failure.problem},
+          {"health_answer", failure.health_answer},
+          {"exit", failure.exit ? protocol::encode(*failure.exit) : Json()}};
+}
+
+std::string foldHosts(const std::vector<HostName>& hosts) {
+  std::vector<std::string> names;
+  for (const HostName& host : hosts) names.push_back(host.str());
+  return foldNodeSet(names);
+}
+
+std::string foldHosts(const ops::HostErrors& errors) {
+  std::vector<HostName> hosts;
+  for (const auto& [host, error] : errors) hosts.push_back(host);
+  return foldHosts(hosts);
+}
+
+void warnMissed(Context& context, const ops::HostErrors& missed) {
+  if (missed.empty()) return;
+  context.progress().onEvent(
+      {ops::OpEventKind::kWarning, foldHosts(missed),
+       "not told the new endpoints; they are brought up to date by the next command that reaches them",
+       {}});
+  for (const auto& [host, error] : missed)
+    if (context.globals().verbose > 0) context.progress().step("", error.message);
+}
+
+std::string portsText(const std::map<std::string, int>& ports) {
+  std::string text;
+  for (const auto& [name, number] : ports)
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name, number);
+  return text.empty() ? "-" : text;
+}
+
+std::string counted(size_t count, std::string_view noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+}  // namespace cctl::cli

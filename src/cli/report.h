@@ -1,0 +1,34 @@
+// Values → text and JSON that several commands share.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "cli/context.h"
+#include "model/names.h"
+#include "ops/operation.h"
+#include "ops/rollout.h"
+
+namespace cctl::cli {
+
+// "exit status 3", "signal KILL", with ", core dumped"; "an exit that nobody saw".
+std::string exitText(const protocol::ExitReport& exit);
+
+// What is known of a failed instance: problem, health answer, exit, last output lines.
+std::string failureText(const ops::InstanceFailure& failure);
+Json failureJson(const ops::InstanceFailure& failure);
+
+// "host[1-3]"
+std::string foldHosts(const std::vector<HostName>& hosts);
+std::string foldHosts(const ops::HostErrors& errors);
+
+// Hosts that were not told the names: a warning on standard error, nothing when all were.
+void warnMissed(Context& context, const ops::HostErrors& missed);
+
+std::string portsText(const std::map<std::string, int>& ports);
+
+// "1 instance", "3 instances"
+std::string counted(size_t count, std::string_view noun);
+
+}  // namespace cctl::cli

@@ -1,0 +1,217 @@
+#include "ops/deploy.h"
+
+#include <algorithm>
+
+#include "model/spec.h"
+#include "ops/dependants.h"
+#include "ops/probe.h"
+
+namespace cctl::ops {
+namespace {
+
+void addMissing(std::vector<HostName>& hosts, const std::vector<HostName>& more) {
+  for (const HostName& host : more)
+    if (std::find(hosts.begin(), hosts.end(), host) == hosts.end()) hosts.push_back(host);
+}
+
+class Deploy {
+ public:
+  Deploy(Operation& operation, const DeployRequest& request, const ReleaseSource& release,
+         const Manifest& manifest)
+      : operation_(operation), request_(request), release_(release), manifest_(manifest) {}
+
+  Result<DeployOutcome> run() {
+    const auto before = std::chrono::steady_clock::now();
+    CCTL_CHECK(connect());
+    if (!request_.dry_run) CCTL_CHECK(push());
+    CCTL_CHECK(request_.dry_run ? planOnly() : lockedRun());
+    outcome_.took = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - before);
+    return std::move(outcome_);
+  }
+
+ private:
+  // The hosts concerned come first in the queue; the others are told the names at the end.
+  Result<void> connect() {
+    const Inventory& inventory = operation_.inventory();
+    operation_.events.phase(fmt::format("connecting to {} hosts", inventory.hosts.size()));
+    std::vector<HostName> order = {inventory.registry_hosts.front()};
+    addMissing(order, eligibleHosts(inventory, manifest_));
+    addMissing(order, allHosts(inventory));
+    operation_.fleet.begin(order, request_.dry_run ? Need::kShim : Need::kPlaced);
+    if (request_.dry_run) return place();
+    CCTL_CHECK(ensureConfig(operation_.registers, inventory));
+    return place();
+  }
+
+  // Where everything belongs, and which hosts that concerns.
+  Result<void> place() {
+    CCTL_TRY(const Desired desired, readDesired(operation_.registers, request_.service));
+    outcome_.previous_version = desired.version;
+    CCTL_TRY(placement_, placeInstances(operation_.inventory(), manifest_,
+                                        placementOf(request_.service, desired)));
+    const std::vector<std::string> clashes = checkFixedPorts(operation_.inventory(), placement_);
+    if (!clashes.empty()) return fail(Code::kBadInput, "{}", clashes.front());
+    held_.clear();
+    for (const auto& [index, hold] : desired.held) held_.push_back(index);
+    concerned_.clear();
+    for (const Placed& placed : placement_) addMissing(concerned_, {placed.host});
+    for (const auto& [index, host] : desired.placement)
+      if (operation_.inventory().findHost(HostName(host))) addMissing(concerned_, {HostName(host)});
+    return awaitConcerned();
+  }
+
+  Result<void> awaitConcerned() {
+    HostErrors errors;
+    hosts_ = connectedOf(operation_.fleet, concerned_, errors);
+    if (errors.empty()) return {};
+    if (errors.begin()->second.code == Code::kCancelled) return fail(errors.begin()->second);
+    if (!request_.skip_unreachable) {
+      const Error error = describeHostErrors(errors);
+      return fail(error.code, "nothing was changed: {}\nbring them back, or leave them out with "
+                              "--skip-unreachable", error.message);
+    }
+    outcome_.skipped.clear();
+    for (const auto& [host, error] : errors) {
+      operation_.events.warning(host.str(), "left out: " + error.message);
+      outcome_.skipped.push_back(host);
+    }
+    return {};
+  }
+
+  Result<void> push() {
+    CCTL_CHECK(fixReleaseDigest(operation_.registers, request_.service, request_.version,
+                                release_.info.digest));
+    std::vector<HostConnection*> targets;
+    for (HostConnection* host : hosts_)
+      if (isPlacedOn(host->name)) targets.push_back(host);
+    operation_.events.phase(fmt::format("pushing {} {} to {} hosts", request_.service, request_.version,
+                                        targets.size()));
+    return pushToAll(operation_, release_, targets);
+  }
+
+  bool isPlacedOn(const HostName& host) const {
+    return std::any_of(placement_.begin(), placement_.end(),
+                       [&](const Placed& placed) { return placed.host == host; });
+  }
+
+  bool isSkipped(const HostName& host) const {
+    return std::find(outcome_.skipped.begin(), outcome_.skipped.end(), host) != outcome_.skipped.end();
+  }
+
+  Result<void> makePlan() {
+    PlanInput input;
+    input.manifest = &manifest_;
+    input.version = request_.version;
+    for (const Placed& placed : placement_)
+      if (!isSkipped(placed.host)) input.placement.push_back(placed);
+    CCTL_TRY(input.observed, observe(operation_, hosts_, manifest_, request_.version, release_.info.digest));
+    input.held = held_;
+    input.force = request_.force;
+    outcome_.plan = planRollout(input);
+    outcome_.instances = static_cast<int>(placement_.size());
+    return {};
+  }
+
+  Result<void> planOnly() {
+    CCTL_CHECK(makePlan());
+    outcome_.ready = static_cast<int>(outcome_.plan.kept.size());
+    return {};
+  }
+
+  Result<void> lockedRun() {
+    SystemClock clock;
+    const LockHolder holder{operation_.identity, operation_.reason, clock.wall()};
+    CCTL_TRY(const auto lease,
+             Lease::acquire(operation_.registers, request_.service.str(), holder, request_.lock_wait,
+                            operation_.events, operation_.cancel));
+    // Somebody else may have moved things between our first look and the lock.
+    const Placement before = placement_;
+    CCTL_CHECK(place());
+    if (placement_ != before) CCTL_CHECK(push());
+    CCTL_CHECK(makePlan());
+    CCTL_CHECK(markBegun());
+    Rollout rollout(operation_, rolloutInput(), *lease);
+    auto done = rollout.run(outcome_.plan);
+    outcome_.failures = rollout.failures();
+    if (!done) outcome_.error = done.error();
+    outcome_.ready = done ? static_cast<int>(rollout.started() + outcome_.plan.kept.size()) : 0;
+    return finish(done.has_value());
+  }
+
+  RolloutInput rolloutInput() const {
+    RolloutInput input{&manifest_, request_.version, release_.info.digest, {}};
+    for (const HostConnection* host : hosts_) input.name_hosts.push_back(host->name);
+    return input;
+  }
+
+  // From here on, a run that is killed leaves a mark that the next one and `status` see.
+  Result<void> markBegun() {
+    if (outcome_.plan.empty()) return {};
+    return changeDesired([&](Desired& desired) {
+      if (!desired.rolling_to.empty())
+        operation_.events.warning(request_.service.str(),
+                                  fmt::format("finishing after a roll-out of {} by {} that did not end",
+                                              desired.rolling_to, desired.rolling_by));
+      desired.rolling_to = request_.version.str();
+      desired.rolling_by = operation_.identity.text();
+      for (const Placed& placed : placement_)
+        desired.placement.try_emplace(placed.instance.index, placed.host.str());
+    });
+  }
+
+  Result<void> finish(bool done) {
+    auto recorded = changeDesired([&](Desired& desired) {
+      const bool unfinished = outcome_.error && outcome_.error->code != Code::kRolledBack;
+      if (!unfinished) desired.rolling_to.clear(), desired.rolling_by.clear();
+      if (!done) {
+        if (desired.version.empty() && !unfinished) desired.placement.clear();
+        return;
+      }
+      desired.version = request_.version.str();
+      desired.spec_digest = specDigest(operation_.inventory(), manifest_, request_.version);
+      desired.last_good = request_.version.str();
+      desired.placement.clear();
+      for (const Placed& placed : placement_)
+        desired.placement[placed.instance.index] = placed.host.str();
+    });
+    if (!recorded && !outcome_.error)
+      outcome_.error = Error{Code::kPartial, "all instances run, but the registry was not told: " +
+                                                 recorded.error().message};
+    tellEveryHost();
+    return {};
+  }
+
+  // Every host of the inventory, every service: a host that missed earlier changes converges now.
+  void tellEveryHost() {
+    auto missed = pushNames(operation_, {}, allHosts(operation_.inventory()));
+    if (missed)
+      outcome_.missed = std::move(*missed);
+    else
+      operation_.events.warning("", "the endpoints were not pushed: " + missed.error().message);
+  }
+
+  Result<void> changeDesired(const std::function<void(Desired&)>& change) {
+    CCTL_CHECK(updateDesired(operation_.registers, request_.service, change));
+    return {};
+  }
+
+  Operation& operation_;
+  const DeployRequest& request_;
+  const ReleaseSource& release_;
+  const Manifest& manifest_;
+  Placement placement_;
+  std::vector<int> held_;
+  std::vector<HostName> concerned_;
+  std::vector<HostConnection*> hosts_;
+  DeployOutcome outcome_;
+};
+
+}  // namespace
+
+Result<DeployOutcome> deploy(Operation& operation, const DeployRequest& request,
+                             const ReleaseSource& release) {
+  CCTL_TRY(const Manifest* manifest, operation.inventory().service(request.service.str()));
+  return Deploy(operation, request, release, *manifest).run();
+}
+
+}  // namespace cctl::ops

@@ -1,0 +1,37 @@
+// `deploy SERVICE VERSION`: from the store of releases to running, ready and published.
+#pragma once
+
+#include <optional>
+
+#include "ops/push.h"
+#include "ops/rollout.h"
+
+namespace cctl::ops {
+
+struct DeployRequest {
+  ServiceName service;
+  Version version;
+  Millis lock_wait{0};
+  bool skip_unreachable = false;
+  bool dry_run = false;  // ends after the plan: places, pushes and locks nothing
+  bool force = false;    // replaces also what is up to date
+};
+
+struct DeployOutcome {
+  Plan plan;
+  std::string previous_version;  // empty: first deploy
+  int instances = 0;             // that should run
+  int ready = 0;                 // of these, on the wanted version when it ended
+  std::vector<InstanceFailure> failures;
+  std::vector<HostName> skipped;  // unreachable, left out on request
+  HostErrors missed;              // hosts that were not told the new endpoints
+  std::optional<Error> error;     // why it is not what was asked; kRolledBack, kPartial, …
+  Millis took{0};
+};
+
+// `release` is of the local store, checked. An error means that nothing was changed; what went
+// wrong later is in the outcome. Blocks until the outcome is known.
+[[nodiscard]] Result<DeployOutcome> deploy(Operation& operation, const DeployRequest& request,
+                                           const ReleaseSource& release);
+
+}  // namespace cctl::ops

@@ -1,0 +1,217 @@
+#include "ops/fleet.h"
+
+#include "base/version.h"
+#include "model/host_paths.h"
+#include "model/release_info.h"
+#include "transport/bootstrap.h"
+
+namespace cctl::ops {
+namespace {
+
+// Beyond the connect time-out of SSH itself: sending the shim over a slow line takes a while.
+constexpr Millis kBootstrapTimeout{120'000};
+constexpr Millis kHelloTimeout{10'000};
+
+// Whatever kept us out (no route, a changed host key, a refused login), the host cannot be used.
+Error asUnreachable(Error error) {
+  if (error.code != Code::kCancelled && error.code != Code::kBadInput) error.code = Code::kUnreachable;
+  return error;
+}
+
+bool needsHome(const std::string& root) { return !root.empty() && root[0] == '~'; }
+
+}  // namespace
+
+ssh::SshTarget targetOf(const Host& host) {
+  ssh::SshTarget target;
+  target.name = host.name.str();
+  target.address = host.address;
+  target.user = host.ssh.user;
+  target.identity_file = host.ssh.identity_file;
+  target.known_hosts = host.ssh.known_hosts;
+  target.proxy_jump = host.ssh.proxy_jump;
+  target.config_file = host.ssh.config_file;
+  if (host.ssh.port) target.port = *host.ssh.port;
+  if (host.ssh.connect_timeout) target.connect_timeout = *host.ssh.connect_timeout;
+  if (host.ssh.become == Become::kSudo) target.become = ssh::Become::kSudo;
+  return target;
+}
+
+Result<std::unique_ptr<Fleet>> Fleet::create(const Inventory& inventory, FleetOptions options,
+                                             EventSink& events, const CancelToken* cancel) {
+  std::unique_ptr<Fleet> fleet(new Fleet(inventory, std::move(options), events, cancel));
+  CCTL_TRY(fleet->context_, ssh::SshContext::create(fleet->options_.policy));
+  return fleet;
+}
+
+Fleet::Fleet(const Inventory& inventory, FleetOptions options, EventSink& events,
+             const CancelToken* cancel)
+    : inventory_(inventory), options_(std::move(options)), events_(events), cancel_(cancel) {}
+
+Fleet::~Fleet() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void Fleet::begin(const std::vector<HostName>& hosts, Need need) {
+  const std::lock_guard lock(mutex_);
+  for (const HostName& host : hosts) {
+    const auto [slot, fresh] = slots_.try_emplace(host);
+    if (!fresh) continue;
+    slot->second.need = need;
+    queue_.push_back(host);
+  }
+  const size_t busy = workers_.size() - idle_;
+  const size_t needed = std::min(options_.forks, busy + queue_.size());
+  while (workers_.size() < needed) workers_.emplace_back([this] { work(); });
+  changed_.notify_all();
+}
+
+void Fleet::work() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    ++idle_;
+    changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+    --idle_;
+    if (stopping_) return;
+    const HostName name = queue_.front();
+    queue_.pop_front();
+    Slot& slot = slots_[name];
+    slot.begun = std::chrono::steady_clock::now();
+    lock.unlock();
+    connectOne(name, slot);
+    lock.lock();
+    slot.done = true;
+    changed_.notify_all();
+  }
+}
+
+void Fleet::connectOne(const HostName& name, Slot& slot) {
+  const auto before = std::chrono::steady_clock::now();
+  slot.connection.name = name;
+  const Host* host = inventory_.findHost(name);
+  const Result<void> outcome =
+      host ? connect(*host, slot)
+           : Result<void>(fail(Code::kBadInput, "{}: not a host of this inventory", name));
+  if (!outcome) slot.error = outcome.error();
+  slot.connection.took =
+      std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - before);
+}
+
+Result<void> Fleet::connect(const Host& host, Slot& slot) {
+  const ssh::SshTarget target = targetOf(host);
+  auto link = ssh::HostLink::connect(target, context_, Deadline::in(target.connect_timeout), cancel_);
+  if (!link) return fail(asUnreachable(link.error()));
+  slot.connection.link = std::move(*link);
+  slot.connection.root = inventory_.root;
+  if (slot.need == Need::kSession) return {};
+  return connectShim(host, slot);
+}
+
+Result<void> Fleet::connectShim(const Host& host, Slot& slot) {
+  HostConnection& connection = slot.connection;
+  if (needsHome(connection.root)) {
+    CCTL_TRY(const ssh::HostProbe probe, ssh::probeHost(*connection.link, connection.root,
+                                                        Deadline::in(kHelloTimeout), cancel_));
+    connection.root = probe.root;
+  }
+  Result<void> opened = fail(Code::kNotFound, "not asked");
+  if (!options_.force_bootstrap) opened = openShim(connection);
+  if (opened && slot.need == Need::kPlaced && connection.hello.version != kVersion &&
+      compareDotted(connection.hello.version, kVersion) < 0)
+    opened = fail(Code::kNotFound, "older");
+  if (!opened && slot.need == Need::kPlaced) {
+    CCTL_CHECK(place(host, connection));
+    opened = openShim(connection);
+  }
+  CCTL_CHECK(opened);
+  connection.published_address =
+      host.publishedAddress().value_or(connection.hello.advertise);
+  return {};
+}
+
+Result<void> Fleet::openShim(HostConnection& connection) {
+  connection.shim.reset();
+  auto stream = connection.link->openControl(paths::controlSocket(connection.root),
+                                             ssh::relayCommand(connection.root),
+                                             Deadline::in(kHelloTimeout), cancel_);
+  if (!stream)
+    return fail(Code::kNotFound, "{}: no shim answers in {} ({}); run 'clusterctl bootstrap {}'",
+                connection.name, connection.root, stream.error().message, connection.name);
+  auto shim = std::make_unique<ShimClient>(std::move(*stream), connection.name.str());
+  CCTL_TRY(connection.hello, shim->call<protocol::HelloReply>(
+                                 protocol::HelloRequest{protocol::kProtocolVersion, kVersion},
+                                 Deadline::in(kHelloTimeout), cancel_));
+  if (connection.hello.cluster != inventory_.cluster)
+    return fail(Code::kRefused,
+                "{}: {} belongs to cluster \"{}\", this inventory is \"{}\"; give this cluster another "
+                "root",
+                connection.name, connection.root, connection.hello.cluster, inventory_.cluster);
+  connection.shim = std::move(shim);
+  return {};
+}
+
+Result<void> Fleet::place(const Host& host, HostConnection& connection) {
+  ssh::BootstrapRequest request;
+  request.root = inventory_.root;
+  request.cluster = inventory_.cluster;
+  request.host = host.name.str();
+  request.advertise = host.publishedAddress();
+  request.shim = options_.shim.bytes;
+  request.shim_sha256 = options_.shim.sha256;
+  request.shim_version = options_.shim.version;
+  request.become = targetOf(host).become;
+  request.force = options_.force_bootstrap;
+  CCTL_TRY(const ssh::BootstrapResult result,
+           ssh::bootstrap(*connection.link, request, Deadline::in(kBootstrapTimeout), cancel_));
+  connection.root = result.probe.root;
+  connection.placed = result.placed;
+  if (result.placed)
+    events_.step(host.name.str(), fmt::format("shim {} placed in {}", options_.shim.version,
+                                              result.probe.root));
+  return {};
+}
+
+Result<HostConnection*> Fleet::await(const HostName& host) {
+  auto results = awaitAll({host});
+  return std::move(results.at(host));
+}
+
+std::map<HostName, Result<HostConnection*>> Fleet::awaitAll(const std::vector<HostName>& hosts) {
+  std::unique_lock lock(mutex_);
+  const auto ready = [&] {
+    for (const HostName& host : hosts)
+      if (const auto slot = slots_.find(host); slot != slots_.end() && !slot->second.done) return false;
+    return true;
+  };
+  while (!changed_.wait_for(lock, Millis(200), ready)) tellLate();
+  std::map<HostName, Result<HostConnection*>> results;
+  for (const HostName& host : hosts) {
+    const auto found = slots_.find(host);
+    if (found == slots_.end()) {
+      results.emplace(host, fail(Code::kError, "{}: never asked for", host));
+    } else if (found->second.error) {
+      results.emplace(host, fail(*found->second.error));
+    } else {
+      results.emplace(host, &found->second.connection);
+    }
+  }
+  return results;
+}
+
+// With the mutex held.
+void Fleet::tellLate() {
+  const auto now = std::chrono::steady_clock::now();
+  for (auto& [name, slot] : slots_) {
+    if (slot.done || slot.late_told || !slot.begun || now - *slot.begun < options_.late_after) continue;
+    slot.late_told = true;
+    events_.onEvent({OpEventKind::kLate, name.str(),
+                     fmt::format("no answer yet after {}", humanDuration(options_.late_after)), {}});
+  }
+}
+
+}  // namespace cctl::ops

@@ -1,0 +1,120 @@
+// The hosts of an inventory that an operation works with: connected in the background, many at a
+// time, each with its shim.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "base/cancel.h"
+#include "model/inventory.h"
+#include "ops/event.h"
+#include "ops/shim_client.h"
+#include "transport/context.h"
+#include "transport/host_link.h"
+
+namespace cctl::ops {
+
+// The executable that is placed on hosts, as it is embedded in clusterctl.
+struct ShimImage {
+  std::string_view bytes;
+  std::string sha256;
+  std::string version;
+};
+
+enum class Need {
+  kSession,  // SSH only
+  kShim,     // and the shim that is there; nothing is placed. Without one: kNotFound
+  kPlaced,   // and the shim, placed or upgraded where needed
+};
+
+struct FleetOptions {
+  size_t forks = 64;  // connections being made at one time
+  ShimImage shim;
+  ssh::SshPolicy policy;
+  Millis late_after{3'000};
+  bool force_bootstrap = false;  // run the installer even when all is there
+};
+
+// One host, connected. Its members may be used from any thread.
+struct HostConnection {
+  HostName name;
+  std::string root;  // absolute, on the host
+  std::unique_ptr<ssh::HostLink> link;
+  std::unique_ptr<ShimClient> shim;  // null with Need::kSession
+  protocol::HelloReply hello;        // of the shim
+  bool placed = false;               // this run placed or upgraded it
+  Millis took{0};
+
+  // What others connect to: the inventory's word, else the address seen at bootstrap.
+  std::string published_address;
+};
+
+class Fleet {
+ public:
+  // `inventory`, `events` and `cancel` must outlive it. kBadInput when the SSH configuration cannot
+  // be read.
+  [[nodiscard]] static Result<std::unique_ptr<Fleet>> create(const Inventory& inventory,
+                                                             FleetOptions options,
+                                                             EventSink& events,
+                                                             const CancelToken* cancel);
+  // Gives up what was not begun and waits for the rest.
+  ~Fleet();
+
+  // Begins, in this order, to connect to hosts that were not asked for before; returns at once.
+  void begin(const std::vector<HostName>& hosts, Need need);
+  // Blocks until the host is connected or has failed. It must have been begun.
+  [[nodiscard]] Result<HostConnection*> await(const HostName& host);
+  // The same for several, telling at once of those that are late.
+  std::map<HostName, Result<HostConnection*>> awaitAll(const std::vector<HostName>& hosts);
+
+  const Inventory& inventory() const { return inventory_; }
+  EventSink& events() const { return events_; }
+  const CancelToken* cancel() const { return cancel_; }
+  size_t forks() const { return options_.forks; }
+
+ private:
+  struct Slot {
+    Need need = Need::kSession;
+    bool done = false;
+    bool late_told = false;
+    std::optional<SteadyTime> begun;
+    HostConnection connection;
+    std::optional<Error> error;
+  };
+
+  Fleet(const Inventory& inventory, FleetOptions options, EventSink& events,
+        const CancelToken* cancel);
+  void work();
+  void connectOne(const HostName& name, Slot& slot);
+  [[nodiscard]] Result<void> connect(const Host& host, Slot& slot);
+  [[nodiscard]] Result<void> connectShim(const Host& host, Slot& slot);
+  [[nodiscard]] Result<void> openShim(HostConnection& connection);
+  [[nodiscard]] Result<void> place(const Host& host, HostConnection& connection);
+  void tellLate();
+
+  const Inventory& inventory_;
+  const FleetOptions options_;
+  EventSink& events_;
+  const CancelToken* cancel_;
+  std::shared_ptr<ssh::SshContext> context_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<HostName> queue_;
+  std::map<HostName, Slot> slots_;  // nodes never move
+  std::vector<std::thread> workers_;
+  size_t idle_ = 0;
+  bool stopping_ = false;
+};
+
+ssh::SshTarget targetOf(const Host& host);
+
+}  // namespace cctl::ops

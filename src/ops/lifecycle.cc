@@ -1,0 +1,313 @@
+#include "ops/lifecycle.h"
+
+#include <algorithm>
+#include <csignal>
+
+#include "ops/dependants.h"
+#include "transport/fan_out.h"
+
+namespace cctl::ops {
+namespace {
+
+constexpr Millis kLeastDrain{1'000};
+
+bool isSelected(const LifecycleRequest& request, const Placed& placed) {
+  if (request.host && placed.host != *request.host) return false;
+  if (request.targets.empty()) return true;
+  return std::any_of(request.targets.begin(), request.targets.end(),
+                     [&](const Target& target) { return target.covers(placed.instance); });
+}
+
+bool mentions(const LifecycleRequest& request, const ServiceName& service) {
+  if (request.targets.empty()) return true;
+  return std::any_of(request.targets.begin(), request.targets.end(),
+                     [&](const Target& target) { return target.service == service; });
+}
+
+// One service's part of the order, under its lock.
+class ServiceAction {
+ public:
+  ServiceAction(Operation& operation, const LifecycleRequest& request, const Manifest& manifest,
+                std::vector<Placed> selected, LifecycleOutcome& outcome)
+      : operation_(operation),
+        request_(request),
+        manifest_(manifest),
+        selected_(std::move(selected)),
+        outcome_(outcome) {}
+
+  Result<void> run() {
+    SystemClock clock;
+    const LockHolder holder{operation_.identity, operation_.reason, clock.wall()};
+    CCTL_TRY(const auto lease,
+             Lease::acquire(operation_.registers, manifest_.service.str(), holder, request_.lock_wait,
+                            operation_.events, operation_.cancel));
+    token_ = lease->token();
+    CCTL_TRY(const ServiceEndpoints endpoints, readEndpoints(operation_.registers, manifest_.service));
+    before_ = endpoints.endpoints;
+    const auto batch = static_cast<size_t>(manifest_.upgrade.batch.of(static_cast<int>(selected_.size())));
+    const bool all_at_once = request_.action != Action::kRestart;
+    return inBatches(all_at_once ? selected_.size() : batch, *lease);
+  }
+
+ private:
+  Result<void> inBatches(size_t batch, const Lease& lease) {
+    for (size_t at = 0; at < selected_.size(); at += batch) {
+      if (operation_.cancel && operation_.cancel->cancelled()) return fail(Code::kCancelled, "interrupted");
+      if (!lease.held()) return fail(Code::kLocked, "the lock on {} was lost", manifest_.service);
+      const auto first = selected_.begin() + static_cast<std::ptrdiff_t>(at);
+      const auto last = selected_.begin() + static_cast<std::ptrdiff_t>(std::min(selected_.size(), at + batch));
+      const size_t failures = outcome_.failures.size();
+      CCTL_CHECK(act({first, last}));
+      if (outcome_.failures.size() > failures) return {};
+    }
+    return {};
+  }
+
+  Result<void> act(const std::vector<Placed>& batch) {
+    switch (request_.action) {
+      case Action::kStart:
+        CCTL_CHECK(setHeld(batch, false));
+        return startAndPublish(batch, false);
+      case Action::kStop:
+        CCTL_CHECK(withdraw(batch));
+        CCTL_CHECK(setHeld(batch, true));
+        return each(batch, [this](const Placed& placed) { return stop(placed); });
+      case Action::kRestart:
+        CCTL_CHECK(withdraw(batch));
+        return startAndPublish(batch, true);
+      case Action::kReload:
+        return each(batch, [this](const Placed& placed) { return sendSignal(placed, SIGHUP); });
+      case Action::kSignal:
+        break;
+    }
+    return each(batch, [this](const Placed& placed) { return sendSignal(placed, request_.signal); });
+  }
+
+  // Runs `work` for all of the batch at once and sorts the instances into done and failed.
+  Result<void> each(const std::vector<Placed>& batch,
+                    const std::function<Result<std::optional<InstanceFailure>>(const Placed&)>& work) {
+    ssh::FanOutOptions options;
+    options.forks = operation_.fleet.forks();
+    const auto results = ssh::forEachHost<std::optional<InstanceFailure>>(
+        batch.size(), options, [&](size_t i) { return work(batch[i]); });
+    for (size_t i = 0; i < batch.size(); ++i) {
+      if (!results[i])
+        outcome_.failures.push_back({batch[i].instance, batch[i].host, results[i].error().message, "", {}});
+      else if (*results[i])
+        outcome_.failures.push_back(**results[i]);
+      else
+        outcome_.done.push_back(batch[i].instance);
+    }
+    return {};
+  }
+
+  Result<std::optional<InstanceFailure>> stop(const Placed& placed) {
+    CCTL_TRY(HostConnection * host, operation_.fleet.await(placed.host));
+    protocol::StopRequest request{operation_.ref(placed.instance), 0, true, operation_.caller(token_)};
+    CCTL_TRY(const auto reply, host->shim->call<protocol::StopReply>(
+                                   request, Deadline::in(manifest_.stop.grace + kRequestTimeout)));
+    operation_.events.step(placed.instance.text(),
+                           fmt::format("stopped on {}{}", placed.host,
+                                       reply.killed ? fmt::format(", killed after {}",
+                                                                  humanDuration(manifest_.stop.grace))
+                                                    : ""));
+    return std::nullopt;
+  }
+
+  Result<std::optional<InstanceFailure>> sendSignal(const Placed& placed, int number) {
+    CCTL_TRY(HostConnection * host, operation_.fleet.await(placed.host));
+    protocol::SignalRequest request{operation_.ref(placed.instance), number, operation_.caller(token_)};
+    CCTL_TRY(const auto reply, host->shim->call<protocol::Empty>(request, Deadline::in(kRequestTimeout)));
+    (void)reply;
+    operation_.events.step(placed.instance.text(), fmt::format("signalled on {}", placed.host));
+    return std::nullopt;
+  }
+
+  Result<std::optional<InstanceFailure>> bringUp(const Placed& placed, bool restart) {
+    CCTL_TRY(HostConnection * host, operation_.fleet.await(placed.host));
+    const protocol::Caller caller = operation_.caller(token_);
+    const Deadline deadline =
+        Deadline::in(manifest_.health.start_timeout + manifest_.stop.grace + kRequestTimeout);
+    const protocol::InstanceRef ref = operation_.ref(placed.instance);
+    auto reply = restart
+                     ? host->shim->call<protocol::StartReply>(protocol::RestartRequest{ref, caller}, deadline)
+                     : host->shim->call<protocol::StartReply>(protocol::StartRequest{ref, 0, caller}, deadline);
+    if (!reply) return fail(reply.error());
+    if (reply->state != protocol::InstanceState::kReady)
+      return InstanceFailure{placed.instance, placed.host, reply->problem, reply->health_answer, reply->exit};
+    CCTL_CHECK(noteReady(placed, *host, reply->generation));
+    operation_.events.step(placed.instance.text(),
+                           fmt::format("ready on {} in {}", placed.host, humanDuration(reply->took)));
+    return std::nullopt;
+  }
+
+  Result<void> noteReady(const Placed& placed, HostConnection& host, int generation) {
+    CCTL_TRY(const auto spec,
+             host.shim->call<protocol::GenerationSpec>(
+                 protocol::GenerationRequest{operation_.ref(placed.instance), generation}, Deadline::in(kRequestTimeout)));
+    Endpoint endpoint{placed.instance, placed.host, host.published_address, {}, Version(spec.version),
+                      EndpointState::kReady};
+    for (const auto& [name, port] : spec.ports) endpoint.ports[name] = static_cast<uint16_t>(port);
+    const std::lock_guard lock(mutex_);
+    ready_.push_back(std::move(endpoint));
+    return {};
+  }
+
+  Result<void> startAndPublish(const std::vector<Placed>& batch, bool restart) {
+    ready_.clear();
+    CCTL_CHECK(each(batch, [&](const Placed& placed) { return bringUp(placed, restart); }));
+    return changeEndpoints([&](std::vector<Endpoint>& endpoints) {
+      for (const Endpoint& endpoint : ready_) {
+        std::erase_if(endpoints, [&](const Endpoint& old) { return old.instance == endpoint.instance; });
+        endpoints.push_back(endpoint);
+      }
+    });
+  }
+
+  Result<void> withdraw(const std::vector<Placed>& batch) {
+    const auto leaving = [&](const Endpoint& endpoint) {
+      return std::any_of(batch.begin(), batch.end(),
+                         [&](const Placed& placed) { return placed.instance == endpoint.instance; });
+    };
+    if (std::none_of(before_.begin(), before_.end(), leaving)) return {};
+    CCTL_CHECK(changeEndpoints([&](std::vector<Endpoint>& endpoints) { std::erase_if(endpoints, leaving); }));
+    return pauseFor(std::max(kLeastDrain, manifest_.upgrade.drain), operation_.cancel);
+  }
+
+  Result<void> changeEndpoints(const std::function<void(std::vector<Endpoint>&)>& change) {
+    CCTL_CHECK(updateEndpoints(operation_.registers, manifest_.service, change));
+    std::vector<HostName> hosts;
+    for (const Placed& placed : selected_) hosts.push_back(placed.host);
+    CCTL_CHECK(pushNames(operation_, {manifest_.service}, hosts));
+    return refreshDependants(operation_, manifest_.service);
+  }
+
+  Result<void> setHeld(const std::vector<Placed>& batch, bool held) {
+    SystemClock clock;
+    const Held hold{operation_.identity.text(), clock.wall()};
+    CCTL_CHECK(updateDesired(operation_.registers, manifest_.service, [&](Desired& desired) {
+      for (const Placed& placed : batch) {
+        desired.held.erase(placed.instance.index);
+        if (held) desired.held[placed.instance.index] = hold;
+      }
+    }));
+    return {};
+  }
+
+  Operation& operation_;
+  const LifecycleRequest& request_;
+  const Manifest& manifest_;
+  const std::vector<Placed> selected_;
+  LifecycleOutcome& outcome_;
+  uint64_t token_ = 0;
+  std::vector<Endpoint> before_;
+  std::mutex mutex_;
+  std::vector<Endpoint> ready_;  // guarded by mutex_
+};
+
+class Lifecycle {
+ public:
+  Lifecycle(Operation& operation, const LifecycleRequest& request)
+      : operation_(operation), request_(request) {}
+
+  Result<LifecycleOutcome> run() {
+    const auto before = std::chrono::steady_clock::now();
+    const Inventory& inventory = operation_.inventory();
+    operation_.fleet.begin({inventory.registry_hosts.front()}, Need::kShim);
+    CCTL_TRY(const auto selected, select());
+    operation_.fleet.begin(allHosts(inventory), Need::kShim);
+    CCTL_CHECK(awaitConcerned());
+    if (!request_.dry_run) CCTL_CHECK(actOnEach(selected));
+    outcome_.took = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - before);
+    return std::move(outcome_);
+  }
+
+ private:
+  using ByService = std::map<ServiceName, std::vector<Placed>>;
+
+  Result<ByService> select() {
+    for (const Target& target : request_.targets)
+      CCTL_CHECK(operation_.inventory().service(target.service.str()));
+    ByService selected;
+    for (const auto& [service, manifest] : operation_.inventory().services) {
+      if (!mentions(request_, service)) continue;
+      CCTL_TRY(const Desired desired, readDesired(operation_.registers, service));
+      for (const Placed& placed : placementOf(service, desired)) {
+        if (!isSelected(request_, placed)) continue;
+        selected[service].push_back(placed);
+        outcome_.selected.push_back(placed);
+      }
+    }
+    if (outcome_.selected.empty()) return fail(Code::kUsage, "{}", nothingSelected());
+    return selected;
+  }
+
+  std::string nothingSelected() const {
+    if (request_.targets.empty()) return fmt::format("nothing of this cluster is placed on {}", *request_.host);
+    const std::string target = request_.targets.front().text();
+    if (request_.host) return fmt::format("{} has no instance on {}", target, *request_.host);
+    return fmt::format("{} is not deployed; deploy it with 'clusterctl deploy {} VERSION'", target,
+                       request_.targets.front().service);
+  }
+
+  Result<void> awaitConcerned() {
+    std::vector<HostName> hosts;
+    for (const Placed& placed : outcome_.selected) hosts.push_back(placed.host);
+    HostErrors errors;
+    connectedOf(operation_.fleet, hosts, errors);
+    if (errors.empty()) return {};
+    if (!request_.skip_unreachable) {
+      const Error error = describeHostErrors(errors);
+      return fail(error.code, "nothing was changed: {}\nbring them back, or leave them out with "
+                              "--skip-unreachable", error.message);
+    }
+    for (const auto& [host, error] : errors) outcome_.skipped.push_back(host);
+    return {};
+  }
+
+  Result<void> actOnEach(const ByService& selected) {
+    for (const auto& [service, placed] : selected) {
+      std::vector<Placed> reachable;
+      for (const Placed& one : placed)
+        if (std::find(outcome_.skipped.begin(), outcome_.skipped.end(), one.host) == outcome_.skipped.end())
+          reachable.push_back(one);
+      if (reachable.empty()) continue;
+      const Manifest& manifest = operation_.inventory().services.at(service);
+      auto done = ServiceAction(operation_, request_, manifest, reachable, outcome_).run();
+      if (!done) outcome_.error = done.error();
+      if (!done || !outcome_.failures.empty()) break;
+    }
+    if (outcome_.error && outcome_.done.empty() && outcome_.failures.empty()) return fail(*outcome_.error);
+    if (request_.action == Action::kReload || request_.action == Action::kSignal) return {};
+    CCTL_TRY(outcome_.missed, pushNames(operation_, {}, allHosts(operation_.inventory())));
+    return {};
+  }
+
+  Operation& operation_;
+  const LifecycleRequest& request_;
+  LifecycleOutcome outcome_;
+};
+
+}  // namespace
+
+std::string_view actionName(Action action) {
+  switch (action) {
+    case Action::kStart:
+      return "start";
+    case Action::kStop:
+      return "stop";
+    case Action::kRestart:
+      return "restart";
+    case Action::kReload:
+      return "reload";
+    case Action::kSignal:
+      break;
+  }
+  return "signal";
+}
+
+Result<LifecycleOutcome> lifecycle(Operation& operation, const LifecycleRequest& request) {
+  return Lifecycle(operation, request).run();
+}
+
+}  // namespace cctl::ops

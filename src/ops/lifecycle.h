@@ -1,0 +1,41 @@
+// `start`, `stop`, `restart`, `reload` and `signal`: what runs, by order and on the record.
+#pragma once
+
+#include <optional>
+#include <set>
+
+#include "model/names.h"
+#include "ops/rollout.h"
+
+namespace cctl::ops {
+
+enum class Action { kStart, kStop, kRestart, kReload, kSignal };
+std::string_view actionName(Action action);  // "start"
+
+struct LifecycleRequest {
+  Action action = Action::kRestart;
+  std::vector<Target> targets;      // with `host`: may be empty for all that is placed there
+  std::optional<HostName> host;     // only instances on this host
+  int signal = 0;                   // for kSignal
+  Millis lock_wait{0};
+  bool skip_unreachable = false;
+  bool dry_run = false;
+};
+
+struct LifecycleOutcome {
+  std::vector<Placed> selected;  // what the order was for
+  std::vector<InstanceId> done;
+  std::vector<InstanceFailure> failures;
+  std::vector<HostName> skipped;
+  HostErrors missed;
+  std::optional<Error> error;  // why it ended early: kLocked, kCancelled, …
+  Millis took{0};
+};
+
+// In batches of each service's `upgrade.batch`; stops at the first batch in which an instance
+// fails. Instances leave the registry before they are stopped and enter it again when ready.
+// Starts of instances whose version changed meanwhile need a deploy: said as their failure.
+[[nodiscard]] Result<LifecycleOutcome> lifecycle(Operation& operation,
+                                                 const LifecycleRequest& request);
+
+}  // namespace cctl::ops

@@ -1,0 +1,91 @@
+#include "ops/operation.h"
+
+#include <poll.h>
+
+#include <nlohmann/json.hpp>
+
+#include "model/node_set.h"
+#include "transport/fan_out.h"
+
+namespace cctl::ops {
+namespace {
+
+Result<std::map<ServiceName, ServiceEndpoints>> endpointsOf(registry::Registers& registers,
+                                                            const std::set<ServiceName>& services) {
+  if (services.empty()) return readAllEndpoints(registers);
+  std::map<ServiceName, ServiceEndpoints> all;
+  for (const ServiceName& service : services) {
+    CCTL_TRY(all[service], readEndpoints(registers, service));
+  }
+  return all;
+}
+
+protocol::NamesPushRequest encodeNames(const std::map<ServiceName, ServiceEndpoints>& all) {
+  protocol::NamesPushRequest request;
+  for (const auto& [service, endpoints] : all) {
+    Json list = Json::array();
+    for (const Endpoint& endpoint : endpoints.endpoints) list.push_back(toJson(endpoint));
+    request.services.push_back({service.str(), endpoints.revision, {dumpJson(list)}});
+  }
+  return request;
+}
+
+}  // namespace
+
+std::vector<HostName> allHosts(const Inventory& inventory) { return inventory.host_order; }
+
+std::vector<HostConnection*> connectedOf(Fleet& fleet, const std::vector<HostName>& hosts,
+                                         HostErrors& errors) {
+  std::vector<HostConnection*> connections;
+  const auto results = fleet.awaitAll(hosts);
+  for (const HostName& host : hosts) {
+    const Result<HostConnection*>& result = results.at(host);
+    if (result)
+      connections.push_back(*result);
+    else
+      errors.emplace(host, result.error());
+  }
+  return connections;
+}
+
+Error describeHostErrors(const HostErrors& errors) {
+  std::vector<std::string> names;
+  std::string reasons;
+  Code code = errors.begin()->second.code;
+  for (const auto& [host, error] : errors) {
+    names.push_back(host.str());
+    reasons += "\n  " + error.message;
+    if (error.code != code) code = Code::kUnreachable;
+  }
+  if (code == Code::kTimeout || code == Code::kNotFound) code = Code::kUnreachable;
+  return Error{code, fmt::format("cannot use {}:{}", foldNodeSet(names), reasons)};
+}
+
+Result<HostErrors> pushNames(Operation& operation, const std::set<ServiceName>& services,
+                             const std::vector<HostName>& hosts) {
+  CCTL_TRY(const auto all, endpointsOf(operation.registers, services));
+  const protocol::NamesPushRequest request = encodeNames(all);
+  HostErrors errors;
+  const std::vector<HostConnection*> connections = connectedOf(operation.fleet, hosts, errors);
+  ssh::FanOutOptions options;
+  options.forks = operation.fleet.forks();
+  const auto replies = ssh::forEachHost<protocol::Empty>(
+      connections.size(), options, [&](size_t i) -> Result<protocol::Empty> {
+        return connections[i]->shim->call<protocol::Empty>(request, Deadline::in(kRequestTimeout));
+      });
+  for (size_t i = 0; i < replies.size(); ++i)
+    if (!replies[i]) errors.emplace(connections[i]->name, replies[i].error());
+  return errors;
+}
+
+Result<void> pauseFor(Millis duration, const CancelToken* cancel) {
+  const Deadline end = Deadline::in(duration);
+  while (!end.passed()) {
+    if (cancel && cancel->cancelled()) return fail(Code::kCancelled, "interrupted");
+    pollfd fd{cancel ? cancel->fd() : -1, POLLIN, 0};
+    (void)::poll(&fd, 1, end.pollTimeout());
+  }
+  return {};
+}
+
+}  // namespace cctl::ops

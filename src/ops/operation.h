@@ -1,0 +1,54 @@
+// What every operation is given: the hosts, the registers, whom to tell, and who orders.
+#pragma once
+
+#include <map>
+#include <set>
+
+#include "base/cancel.h"
+#include "ops/event.h"
+#include "ops/fleet.h"
+#include "ops/identity.h"
+#include "ops/records.h"
+#include "registry/register.h"
+
+namespace cctl::ops {
+
+struct Operation {
+  Fleet& fleet;
+  registry::Registers& registers;
+  EventSink& events;
+  const CancelToken* cancel;
+  Identity identity;
+  std::string reason;  // the command as typed
+
+  const Inventory& inventory() const { return fleet.inventory(); }
+  protocol::Caller caller(uint64_t token) const { return {identity.text(), reason, token}; }
+  protocol::InstanceRef ref(const InstanceId& id) const { return {id.service.str(), id.index}; }
+};
+
+// Time limits of single requests; starts and stops add what the manifest allows.
+constexpr Millis kRequestTimeout{15'000};
+
+// All hosts of the inventory, in its order.
+std::vector<HostName> allHosts(const Inventory& inventory);
+
+// Hosts → the error that kept them out.
+using HostErrors = std::map<HostName, Error>;
+
+// Those of `hosts` that are connected; the others go to `errors`. Blocks until each is one or the other.
+std::vector<HostConnection*> connectedOf(Fleet& fleet, const std::vector<HostName>& hosts,
+                                         HostErrors& errors);
+
+// kUnreachable (or the errors' own code when they agree), naming the hosts, folded.
+Error describeHostErrors(const HostErrors& errors);
+
+// Pushes what the registers say of these services (all when empty) to hosts that are connected;
+// returns the hosts that did not take it.
+[[nodiscard]] Result<HostErrors> pushNames(Operation& operation,
+                                           const std::set<ServiceName>& services,
+                                           const std::vector<HostName>& hosts);
+
+// Blocks for `duration`; kCancelled when the token is set first.
+[[nodiscard]] Result<void> pauseFor(Millis duration, const CancelToken* cancel);
+
+}  // namespace cctl::ops

@@ -1,0 +1,31 @@
+// What runs, as the shims of the hosts say now.
+#pragma once
+
+#include "model/plan.h"
+#include "ops/operation.h"
+#include "ops/render.h"
+
+namespace cctl::ops {
+
+struct HostReport {
+  protocol::HostStatus status;
+  std::vector<protocol::InstanceStatus> instances;
+};
+
+// Every instance that the shim knows; of one service, or of all when `service` is empty.
+[[nodiscard]] Result<HostReport> probeHostStatus(HostConnection& host, const std::string& service,
+                                                 const CancelToken* cancel);
+
+// The same of many hosts at once.
+std::map<HostName, Result<HostReport>> probeAll(Operation& operation,
+                                                const std::vector<HostConnection*>& hosts,
+                                                const std::string& service);
+
+// For planning: each generation, and whether it is what would be rendered today.
+[[nodiscard]] Result<std::vector<ObservedInstance>> observe(Operation& operation,
+                                                            const std::vector<HostConnection*>& hosts,
+                                                            const Manifest& manifest,
+                                                            const Version& version,
+                                                            const std::string& release_digest);
+
+}  // namespace cctl::ops

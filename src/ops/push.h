@@ -1,0 +1,36 @@
+// Bringing a release to hosts: immutable, checked there, and invisible to what runs.
+#pragma once
+
+#include <functional>
+
+#include "model/release_info.h"
+#include "ops/operation.h"
+
+namespace cctl::ops {
+
+// A release of the local store: what it is, and its files.
+struct ReleaseSource {
+  ReleaseInfo info;
+  std::function<Result<Fd>(const FileEntry&)> open;
+};
+
+struct PushOutcome {
+  bool installed = false;  // false: it was there already
+  uint64_t sent = 0;       // bytes
+};
+
+// Streams the files that the host lacks. kRefused when other content stands there under this
+// version, kNoSpace when its disk is full; nothing half-written is visible then.
+[[nodiscard]] Result<PushOutcome> pushRelease(HostConnection& host, const ReleaseSource& release,
+                                              const CancelToken* cancel);
+
+// Whether the release can run on the host: machine, libc, libraries and interpreters, as the host
+// says now. kRefused with every reason when not.
+[[nodiscard]] Result<void> checkHostFits(HostConnection& host, const ReleaseInfo& info,
+                                         const CancelToken* cancel);
+
+// Both, on all of these hosts at once. The error names every host that failed.
+[[nodiscard]] Result<void> pushToAll(Operation& operation, const ReleaseSource& release,
+                                     const std::vector<HostConnection*>& hosts);
+
+}  // namespace cctl::ops

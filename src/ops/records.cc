@@ -1,0 +1,183 @@
+#include "ops/records.h"
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "base/digest.h"
+#include "model/node_set.h"
+
+namespace cctl::ops {
+namespace {
+
+constexpr int kFormat = 1;
+
+std::string desiredKey(const ServiceName& service) { return "desired/" + service.str(); }
+std::string endpointsKey(const ServiceName& service) { return "endpoints/" + service.str(); }
+
+int indexFrom(const std::string& text) {
+  int index = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), index);
+  if (error != std::errc() || end != text.data() + text.size() || index < 0)
+    throw std::invalid_argument("instance number \"" + text + "\"");
+  return index;
+}
+
+Result<void> checkFormat(const Json& json, const std::string& key) {
+  const int format = json.is_object() ? json.value("format", 0) : 0;
+  if (format != kFormat)
+    return fail(Code::kCorrupt, "register {}: format {} is not known to this clusterctl; use a newer one",
+                key, format);
+  return {};
+}
+
+Desired desiredFrom(const Json& json) {
+  Desired desired;
+  desired.version = json.at("version");
+  desired.spec_digest = json.at("spec");
+  desired.last_good = json.at("last_good");
+  for (const auto& [index, host] : json.at("placement").items())
+    desired.placement[indexFrom(index)] = host.get<std::string>();
+  for (const auto& [index, held] : json.at("held").items())
+    desired.held[indexFrom(index)] = {held.at("by"),
+                                      parseTime(held.at("at").get<std::string>()).value_or(WallTime{})};
+  desired.rolling_to = json.at("rolling_to");
+  desired.rolling_by = json.at("rolling_by");
+  return desired;
+}
+
+Json encodeHeld(const std::map<int, Held>& held) {
+  Json json = Json::object();
+  for (const auto& [index, hold] : held)
+    json[std::to_string(index)] = {{"by", hold.by}, {"at", formatTime(hold.at)}};
+  return json;
+}
+
+Result<ServiceEndpoints> decodeEndpoints(const protocol::RegisterValue& value) {
+  if (value.value.isNull()) return ServiceEndpoints{value.revision, {}};
+  CCTL_TRY(const Json json, parseJson(value.value.text));
+  CCTL_TRY(ServiceEndpoints endpoints, parseServiceEndpoints(Json{{"revision", value.revision}, {"endpoints", json}}));
+  return endpoints;
+}
+
+JsonText encodeEndpoints(std::vector<Endpoint> endpoints) {
+  std::sort(endpoints.begin(), endpoints.end(),
+            [](const Endpoint& a, const Endpoint& b) { return a.instance < b.instance; });
+  Json json = Json::array();
+  for (const Endpoint& endpoint : endpoints) json.push_back(toJson(endpoint));
+  return {dumpJson(json)};
+}
+
+}  // namespace
+
+JsonText encodeDesired(const Desired& desired) {
+  Json placement = Json::object();
+  for (const auto& [index, host] : desired.placement) placement[std::to_string(index)] = host;
+  return {dumpJson(Json{{"format", kFormat},
+                        {"version", desired.version},
+                        {"spec", desired.spec_digest},
+                        {"last_good", desired.last_good},
+                        {"placement", placement},
+                        {"held", encodeHeld(desired.held)},
+                        {"rolling_to", desired.rolling_to},
+                        {"rolling_by", desired.rolling_by}})};
+}
+
+Result<Desired> decodeDesired(const protocol::RegisterValue& value) {
+  if (value.value.isNull()) return Desired{};
+  CCTL_TRY(const Json json, parseJson(value.value.text));
+  CCTL_CHECK(checkFormat(json, "desired"));
+  try {
+    return desiredFrom(json);
+  } catch (const std::exception& error) {
+    return fail(Code::kCorrupt, "the wanted state in the registry cannot be read: {}", error.what());
+  }
+}
+
+Result<Desired> readDesired(registry::Registers& registers, const ServiceName& service) {
+  CCTL_TRY(const protocol::RegisterValue value, registers.read(desiredKey(service)));
+  return decodeDesired(value);
+}
+
+Result<Desired> updateDesired(registry::Registers& registers, const ServiceName& service,
+                              const std::function<void(Desired&)>& change) {
+  const auto next = [&](const protocol::RegisterValue& value) -> Result<JsonText> {
+    CCTL_TRY(Desired desired, decodeDesired(value));
+    change(desired);
+    return encodeDesired(desired);
+  };
+  CCTL_TRY(const protocol::RegisterValue value, registry::update(registers, desiredKey(service), next));
+  return decodeDesired(value);
+}
+
+Placement placementOf(const ServiceName& service, const Desired& desired) {
+  Placement placement;
+  for (const auto& [index, host] : desired.placement)
+    placement.push_back({InstanceId{service, index}, HostName(host)});
+  return placement;
+}
+
+Result<ServiceEndpoints> readEndpoints(registry::Registers& registers, const ServiceName& service) {
+  CCTL_TRY(const protocol::RegisterValue value, registers.read(endpointsKey(service)));
+  return decodeEndpoints(value);
+}
+
+Result<ServiceEndpoints> updateEndpoints(registry::Registers& registers, const ServiceName& service,
+                                         const std::function<void(std::vector<Endpoint>&)>& change) {
+  const auto next = [&](const protocol::RegisterValue& value) -> Result<JsonText> {
+    CCTL_TRY(ServiceEndpoints current, decodeEndpoints(value));
+    change(current.endpoints);
+    return encodeEndpoints(std::move(current.endpoints));
+  };
+  CCTL_TRY(const protocol::RegisterValue value, registry::update(registers, endpointsKey(service), next));
+  return decodeEndpoints(value);
+}
+
+Result<std::map<ServiceName, ServiceEndpoints>> readAllEndpoints(registry::Registers& registers) {
+  const std::string prefix = endpointsKey(ServiceName(""));
+  CCTL_TRY(const std::vector<std::string> keys, registers.list(prefix));
+  std::map<ServiceName, ServiceEndpoints> all;
+  for (const std::string& key : keys) {
+    const ServiceName service(key.substr(prefix.size()));
+    CCTL_TRY(all[service], readEndpoints(registers, service));
+  }
+  return all;
+}
+
+Result<void> fixReleaseDigest(registry::Registers& registers, const ServiceName& service,
+                              const Version& version, const std::string& digest) {
+  const auto next = [&](const protocol::RegisterValue& value) -> Result<JsonText> {
+    const JsonText wanted{dumpJson(Json{{"format", kFormat}, {"digest", digest}})};
+    if (value.value.isNull() || value.value == wanted) return wanted;
+    return fail(Code::kRefused,
+                "{} {} was first deployed with other content than this release (registry: {}, here: "
+                "sha256 {}); a version never changes: add it under a new version",
+                service, version, value.value.text, digest);
+  };
+  CCTL_CHECK(registry::update(registers, fmt::format("release/{}/{}", service, version), next));
+  return {};
+}
+
+Result<void> ensureConfig(registry::Registers& registers, const Inventory& inventory) {
+  std::vector<std::string> hosts;
+  for (const HostName& host : inventory.registry_hosts) hosts.push_back(host.str());
+  const auto next = [&](const protocol::RegisterValue& value) -> Result<JsonText> {
+    if (value.value.isNull())
+      return JsonText{dumpJson(Json{{"format", kFormat},
+                                    {"cluster", inventory.cluster},
+                                    {"id", randomHex(16)},
+                                    {"hosts", hosts}})};
+    CCTL_TRY(const Json json, parseJson(value.value.text));
+    CCTL_CHECK(checkFormat(json, "config"));
+    if (json.value("hosts", Json()) != Json(hosts))
+      return fail(Code::kBadInput,
+                  "registry.hosts in {}/cluster.yaml is {}, but the registry of this cluster was made "
+                  "with {}; put that back (members are changed with 'clusterctl registry members', "
+                  "not by an edit)",
+                  inventory.directory, foldNodeSet(hosts), json.value("hosts", Json()).dump());
+    return value.value;
+  };
+  CCTL_CHECK(registry::update(registers, "config", next));
+  return {};
+}
+
+}  // namespace cctl::ops

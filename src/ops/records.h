@@ -1,0 +1,66 @@
+// What operations keep in the registers: the wanted state of each service, its endpoints, the
+// digests of its releases, and whose registry it is (registry.md, "Registers").
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "model/endpoint.h"
+#include "model/inventory.h"
+#include "model/placement.h"
+#include "registry/register.h"
+
+namespace cctl::ops {
+
+// An instance that a person stopped: it stays so until started.
+struct Held {
+  std::string by;
+  WallTime at{};
+};
+
+// desired/S
+struct Desired {
+  std::string version;      // empty: never deployed to the end
+  std::string spec_digest;  // of what was deployed
+  std::string last_good;    // version of the last roll-out that completed
+  std::map<int, std::string> placement;  // instance → host
+  std::map<int, Held> held;
+  // A roll-out that has begun and not been brought to an end.
+  std::string rolling_to;
+  std::string rolling_by;
+};
+
+JsonText encodeDesired(const Desired& desired);
+// An empty Desired for a register that was never written.
+[[nodiscard]] Result<Desired> decodeDesired(const protocol::RegisterValue& value);
+[[nodiscard]] Result<Desired> readDesired(registry::Registers& registers, const ServiceName& service);
+// Reads, changes, writes, as registry::update does; returns what stands.
+[[nodiscard]] Result<Desired> updateDesired(registry::Registers& registers,
+                                            const ServiceName& service,
+                                            const std::function<void(Desired&)>& change);
+
+Placement placementOf(const ServiceName& service, const Desired& desired);
+
+// endpoints/S
+[[nodiscard]] Result<ServiceEndpoints> readEndpoints(registry::Registers& registers,
+                                                     const ServiceName& service);
+[[nodiscard]] Result<ServiceEndpoints> updateEndpoints(
+    registry::Registers& registers, const ServiceName& service,
+    const std::function<void(std::vector<Endpoint>&)>& change);
+// Of every service that has any.
+[[nodiscard]] Result<std::map<ServiceName, ServiceEndpoints>> readAllEndpoints(
+    registry::Registers& registers);
+
+// release/S/V: fixes the digest at the first deploy. kRefused when another one stands there.
+[[nodiscard]] Result<void> fixReleaseDigest(registry::Registers& registers,
+                                            const ServiceName& service, const Version& version,
+                                            const std::string& digest);
+
+// config: written once, by the first changing command. kBadInput when the inventory names other
+// registry hosts than those that hold the registers.
+[[nodiscard]] Result<void> ensureConfig(registry::Registers& registers, const Inventory& inventory);
+
+}  // namespace cctl::ops

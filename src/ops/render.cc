@@ -1,0 +1,103 @@
+#include "ops/render.h"
+
+#include "model/spec.h"
+
+namespace cctl::ops {
+namespace {
+
+protocol::RestartWhen encodePolicy(RestartPolicy policy) {
+  switch (policy) {
+    case RestartPolicy::kAlways:
+      return protocol::RestartWhen::kAlways;
+    case RestartPolicy::kOnFailure:
+      return protocol::RestartWhen::kOnFailure;
+    case RestartPolicy::kNever:
+      break;
+  }
+  return protocol::RestartWhen::kNever;
+}
+
+protocol::Probe encodeProbe(const Probe& probe, const std::vector<std::string>& exec) {
+  if (const auto* tcp = std::get_if<TcpProbe>(&probe)) return {protocol::ProbeKind::kTcp, tcp->port, "", {}};
+  if (const auto* http = std::get_if<HttpProbe>(&probe))
+    return {protocol::ProbeKind::kHttp, http->port, http->path, {}};
+  if (std::holds_alternative<ExecProbe>(probe)) return {protocol::ProbeKind::kExec, "", "", exec};
+  return {};
+}
+
+void encodeManifest(const Manifest& manifest, protocol::GenerationSpec& spec) {
+  spec.user = manifest.user;
+  spec.start_timeout = manifest.health.start_timeout;
+  const Restart& restart = manifest.restart;
+  spec.restart = {encodePolicy(restart.policy), restart.backoff_first, restart.backoff_most,
+                  restart.limit_count, restart.limit_window};
+  spec.stop_signal = manifest.stop.signal;
+  spec.stop_grace = manifest.stop.grace;
+  spec.limit_nofile = manifest.limits.nofile;
+  spec.limit_core = manifest.limits.core;
+  spec.log_max_size = manifest.logs.max_size;
+  spec.log_keep = manifest.logs.keep;
+}
+
+std::map<std::string, uint16_t> portNumbers(const std::map<std::string, int>& ports) {
+  std::map<std::string, uint16_t> numbers;
+  for (const auto& [name, number] : ports) numbers[name] = static_cast<uint16_t>(number);
+  return numbers;
+}
+
+}  // namespace
+
+Result<EndpointsByService> endpointsFor(registry::Registers& registers, const Manifest& manifest) {
+  EndpointsByService all;
+  for (const ServiceName& service : manifest.depends_on) {
+    CCTL_TRY(ServiceEndpoints endpoints, readEndpoints(registers, service));
+    all[service] = std::move(endpoints.endpoints);
+  }
+  return all;
+}
+
+Result<protocol::GenerationSpec> renderGeneration(const HostConnection& host,
+                                                  const GenerationRequestInput& input) {
+  RenderInput render;
+  render.inventory = input.inventory;
+  render.manifest = input.manifest;
+  render.host = host.name;
+  render.host_address = host.published_address;
+  render.root = host.root;
+  render.index = input.id.index;
+  render.version = input.version;
+  render.generation = static_cast<uint64_t>(input.generation);
+  render.ports = portNumbers(input.ports);
+  render.endpoints = *input.endpoints;
+  CCTL_TRY(Rendered rendered, renderInstance(render));
+  protocol::GenerationSpec spec;
+  spec.service = input.id.service.str();
+  spec.index = input.id.index;
+  spec.generation = input.generation;
+  spec.version = input.version.str();
+  spec.release_digest = input.release_digest;
+  spec.spec_digest = specDigest(*input.inventory, *input.manifest, input.version);
+  spec.argv = std::move(rendered.argv);
+  spec.env = std::move(rendered.env);
+  spec.ports = input.ports;
+  for (RenderedFile& file : rendered.files)
+    spec.config.push_back({file.path, fmt::format("{:04o}", file.mode), std::move(file.content)});
+  spec.ready = encodeProbe(input.manifest->health.ready, rendered.ready_exec);
+  encodeManifest(*input.manifest, spec);
+  return spec;
+}
+
+Result<bool> isUpToDate(const HostConnection& host, GenerationRequestInput input,
+                        const protocol::GenerationSpec& running) {
+  input.generation = running.generation;
+  input.ports = running.ports;
+  for (const Port& port : input.manifest->ports) {
+    const auto found = running.ports.find(port.name);
+    if (found == running.ports.end() || (port.fixed && found->second != *port.fixed)) return false;
+  }
+  if (running.ports.size() != input.manifest->ports.size()) return false;
+  CCTL_TRY(const protocol::GenerationSpec fresh, renderGeneration(host, input));
+  return fresh == running;
+}
+
+}  // namespace cctl::ops
