@@ -53,18 +53,23 @@ class Placer {
     ++by_label_[labelOf(inventory_, host, manifest_.place.spread)];
   }
 
+  // Where every host gets its share, the order of the list says which is first.
+  int loadOf(const HostName& host) const {
+    const auto load = load_.find(host);
+    return load == load_.end() || !manifest_.place.count ? 0 : load->second;
+  }
+
   // Fewest of the spread label's value, fewest on the host, least loaded, first in order.
   const HostName* bestHost() {
     const HostName* best = nullptr;
     std::tuple<int, int, int> least;
     for (const HostName& host : hosts_) {
       if (placed_[host] >= room_) continue;
-      const auto load = load_.find(host);
       const std::tuple<int, int, int> rank{
           manifest_.place.spread.empty()
               ? 0
               : by_label_[labelOf(inventory_, host, manifest_.place.spread)],
-          placed_[host], load == load_.end() ? 0 : load->second};
+          placed_[host], loadOf(host)};
       if (best != nullptr && rank >= least) continue;
       best = &host;
       least = rank;

@@ -35,7 +35,8 @@ std::string Problem::text() const {
 }
 
 void Problems::add(Location where, std::string message, std::string hint) {
-  list_.push_back({std::move(where), std::move(message), std::move(hint)});
+  if (++count_ <= kMaxProblems)
+    list_.push_back({std::move(where), std::move(message), std::move(hint)});
 }
 
 std::vector<Problem> Problems::sorted() const {

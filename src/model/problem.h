@@ -28,18 +28,21 @@ struct Problem {
   friend bool operator==(const Problem&, const Problem&) = default;
 };
 
-// Gathers; the reader of a file goes on after each.
+// Gathers; the reader of a file goes on after each. Only the first kMaxProblems are kept.
 class Problems {
  public:
   void add(Location where, std::string message, std::string hint = {});
-  bool empty() const { return list_.empty(); }
-  size_t size() const { return list_.size(); }
+  bool empty() const { return count_ == 0; }
+  size_t size() const { return count_; }  // of those dropped too
   // By file, line and column, without doubles.
   std::vector<Problem> sorted() const;
 
  private:
   std::vector<Problem> list_;
+  size_t count_ = 0;
 };
+
+inline constexpr size_t kMaxProblems = 1'000;
 
 // One line for each problem; kBadInput. `problems` must not be empty.
 Error toError(const std::vector<Problem>& problems);

@@ -11,6 +11,7 @@ namespace {
 using std::chrono::hours;
 
 constexpr Millis kDay = hours(24);
+constexpr size_t kMaxPorts = 64;
 
 bool isUpper(char c) { return c >= 'A' && c <= 'Z'; }
 bool isLower(char c) { return c >= 'a' && c <= 'z'; }
@@ -260,6 +261,9 @@ class ManifestReader {
     if (node == nullptr) return;
     MapReader ports(*node, "service:ports", problems_);
     std::set<std::string> variables;
+    if (node->members().size() > kMaxPorts)
+      return problems_.add(node->where(), fmt::format("ports: more than {}", kMaxPorts),
+                           "name fewer");
     for (const Node::Member& member : node->members()) {
       checkPortName(member, variables);
       readPort(member.key, member.value);
@@ -292,6 +296,11 @@ class ManifestReader {
     const auto text = readText(node, what, problems_);
     if (!text) return;
     const auto number = parseInteger(*text);
+    for (const Port& other : manifest_.ports)
+      if (number && other.fixed == *number)
+        problems_.add(node.where(),
+                      fmt::format("{}: {} is port {} already", what, other.name, *number),
+                      "give them different numbers");
     if (*text == "auto")
       manifest_.ports.push_back({name, std::nullopt});
     else if (number && *number >= 1 && *number <= 65535)

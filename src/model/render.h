@@ -24,6 +24,8 @@ struct RenderInput {
   int index = 0;
   Version version;
   uint64_t generation = 1;
+  // Of the spec that is rendered; nullptr: those of the inventory.
+  const std::map<std::string, Template>* templates = nullptr;
   std::map<std::string, uint16_t> ports;                   // every port of the manifest
   std::map<ServiceName, std::vector<Endpoint>> endpoints;  // of every service in depends_on
 };

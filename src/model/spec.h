@@ -1,7 +1,9 @@
 // A spec: manifest + templates + version, content-addressed.
 #pragma once
 
+#include <map>
 #include <string>
+#include <string_view>
 
 #include "model/inventory.h"
 
@@ -14,5 +16,16 @@ std::string canonicalSpec(const Inventory& inventory, const Manifest& manifest,
 // 64 hex digits: sha256 of the above.
 std::string specDigest(const Inventory& inventory, const Manifest& manifest,
                        const Version& version);
+
+// A spec read back, for rendering it again.
+struct Spec {
+  Manifest manifest;
+  std::map<std::string, Template> templates;
+  Version version;
+};
+
+// kCorrupt for anything else than canonicalSpec writes; kBadInput when this build does not take
+// that manifest.
+[[nodiscard]] Result<Spec> parseSpec(std::string_view text);
 
 }  // namespace cctl
