@@ -17,8 +17,10 @@ struct SshTarget {
   std::optional<std::string> user;
   std::optional<std::string> identity_file;  // `~` follows $HOME
   std::optional<std::string> known_hosts;    // instead of the user's known_hosts files
-  std::optional<std::string> proxy_jump;     // [user@]host[:port][,…], or "none"
-  std::optional<std::string> config_file;    // instead of ~/.ssh/config and /etc/ssh/ssh_config
+  // [user@]host[:port][,…], or "none". The jump hosts have their own part of ssh_config; where
+  // identity_file or known_hosts is set here, it holds for them too.
+  std::optional<std::string> proxy_jump;
+  std::optional<std::string> config_file;  // instead of ~/.ssh/config and /etc/ssh/ssh_config
   std::optional<int> port;
   Millis connect_timeout{5000};  // TCP, key exchange and authentication together
   Become become = Become::kNone;
