@@ -65,7 +65,9 @@ std::string printable(std::string_view text, size_t longest) {
   for (size_t i = 0; i < text.size();) {
     const size_t length = characterLength(text, i);
     if (shown.size() + std::max<size_t>(length, 1) > longest) return shown + "…";
-    if (length == 0 || byteAt(text, i) < 0x20 || byteAt(text, i) == 0x7F)
+    // U+0080 to U+009F: some terminals obey them.
+    const bool c1 = byteAt(text, i) == 0xC2 && byteAt(text, i + 1) < 0xA0;
+    if (length == 0 || byteAt(text, i) < 0x20 || byteAt(text, i) == 0x7F || c1)
       shown += '?';
     else
       shown += text.substr(i, length);
