@@ -13,7 +13,7 @@ namespace sudoku {
 namespace {
 
 // After the grace: time for the last answers to be sent and for clients to hang up.
-constexpr Clock::duration kTimeToFinish = std::chrono::seconds(2);
+constexpr Clock::duration kTimeToFinish = std::chrono::seconds(5);
 
 std::size_t threadCount(const SolverSetup& setup) {
   const std::uint64_t wanted = setup.threads.value_or(setup.conf.threads);
@@ -138,7 +138,7 @@ void SolverService::stop() {
     worker->drain(conf_.shutdown_grace, [this] { loop_.post([this] { onWorkerEmpty(); }); });
   }
   loop_.runAfter(conf_.shutdown_grace + kTimeToFinish, [this] {
-    log_.warn("some clients did not hang up; leaving them");
+    log_.warn("some clients are not done; leaving them");
     loop_.stop();
   });
 }
@@ -184,7 +184,7 @@ std::string SolverService::statsJson() const {
   json += field("answered", answered) + "," + field("solved", now.solved.get()) + ",";
   json += field("no_solution", now.no_solution.get()) + ",";
   json += field("gave_up", now.gave_up.get()) + "," + field("bad", now.bad_requests.get()) + "}";
-  if constexpr (kHasLatency) json += latencyJson(now.latency);
+  if (kHasLatency) json += latencyJson(now.latency);
   return json + "}\n";
 }
 
@@ -207,7 +207,7 @@ std::string SolverService::metricsText() const {
                now.gave_up.get());
   appendMetric(&text, "sudoku_bad_requests_total", "counter", "Lines that were no request.",
                now.bad_requests.get());
-  if constexpr (kHasLatency) appendLatency(&text, now.latency);
+  if (kHasLatency) appendLatency(&text, now.latency);
   return text;
 }
 

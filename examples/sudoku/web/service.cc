@@ -138,7 +138,7 @@ void WebService::stop() {
   acceptor_->close();
   server_.drain(conf_.shutdown_grace, [this] { loop_.stop(); });
   loop_.runAfter(conf_.shutdown_grace + kTimeToFinish, [this] {
-    log_.warn("some clients did not hang up; leaving them");
+    log_.warn("some clients are not done; leaving them");
     loop_.stop();
   });
 }
