@@ -209,8 +209,9 @@ void Backend::onLinkOver(const BackendLink& link, const std::string& why) {
 
 void Backend::reportDown(const std::string& why, std::size_t requests) {
   if (requests == 0 && std::exchange(reported_down_, true)) return;
-  log_.info("solver " + address_.text() + ": " + why + ", " + std::to_string(requests) +
-            " requests go to another");
+  const std::string moved =
+      requests == 0 ? "" : "; " + std::to_string(requests) + " requests go to another";
+  log_.info("solver " + address_.text() + ": " + why + moved);
 }
 
 void Backend::failWaiting(const std::string& why) {
