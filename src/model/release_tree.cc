@@ -162,7 +162,9 @@ Result<void> checkReleasePath(std::string_view path) {
     return refuse(fmt::format("it must have 1 to {} bytes", kMaxReleasePath));
   if (!isPlainText(path)) return refuse("only UTF-8 without control characters; rename it");
   if (path.find('\\') != std::string_view::npos) return refuse("no backslash; rename it");
-  for (const std::string_view part : splitPath(path)) {
+  const std::vector<std::string_view> parts = splitPath(path);
+  if (parts.size() > kMaxReleaseDepth) return refuse("it is too deep");
+  for (const std::string_view part : parts) {
     if (part.empty() || part == "." || part == "..") return refuse("it must be relative and plain");
     if (part.size() > 255) return refuse("a name in it is longer than 255 bytes; rename it");
   }

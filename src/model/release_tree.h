@@ -15,7 +15,8 @@ namespace cctl {
 constexpr size_t kMaxReleaseFiles = 20'000;
 constexpr size_t kMaxReleasePathBytes = 1'000'000;  // of all paths and link targets together
 // ROOT and the path together must stay below PATH_MAX (4096).
-constexpr size_t kMaxReleasePath = 1024;
+constexpr size_t kMaxReleasePath = 1000;
+constexpr size_t kMaxReleaseDepth = 64;  // names in a path
 
 // The two permissions a file of a release may have, in the store and on the hosts.
 constexpr uint32_t kReleaseFileMode = 0444;

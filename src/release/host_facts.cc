@@ -6,10 +6,12 @@
 
 namespace cctl::release {
 
+namespace {
+
 // ldconfig's cache lists other architectures too, told apart by a tag, which x86_64 and the other
-// 64-bit machines have and i386 and old ARM have not. musl has no cache: there its loader's search
-// path is looked through, as are the usual directories everywhere.
-const char* const kHostFactsScript = R"sh(
+// 64-bit machines have and i386 and 32-bit ARM have not. musl has no cache: there, as everywhere,
+// the usual directories are looked through.
+constexpr char kScript[] = R"sh(
 LC_ALL=C
 export LC_ALL
 machine=$(uname -m)
@@ -34,11 +36,25 @@ case $version in
 esac
 libc=${libc%%
 *}
-case $machine in
-  x86_64) tag='x86-64' ;;
-  aarch64) tag='AArch64' ;;
-  ppc64|ppc64le|s390x|sparc64|mips64) tag='64bit' ;;
-  *) tag= ;;
+want=$machine
+for name; do
+  case $name in machine:*) want=${name#machine:} ;; esac
+done
+tag_of() {
+  case $1 in
+    x86_64) echo 'x86-64' ;;
+    aarch64) echo 'AArch64' ;;
+    ppc64|ppc64le|s390x|sparc64|mips64) echo '64bit' ;;
+  esac
+}
+tag=$(tag_of "$want")
+other=
+[ -n "$tag" ] || other=$(tag_of "$machine")
+case $want in
+  i?86) triplet=i386-linux- ;;
+  arm*) triplet=arm-linux- ;;
+  ppc*) triplet=powerpc*-linux- ;;
+  *) triplet=$want-linux- ;;
 esac
 cache=
 for tool in /sbin/ldconfig /usr/sbin/ldconfig; do
@@ -48,6 +64,7 @@ known=' '
 while read -r name kind rest; do
   case $rest in *=\>*) kind="$kind $rest" ;; esac
   case $kind in
+    *"${other:-nothing}"*) ;;
     *"$tag"*) known="$known$name " ;;
   esac
 done <<EOF
@@ -56,8 +73,7 @@ EOF
 found() {
   case $known in *" $1 "*) return 0 ;; esac
   for dir in /lib /usr/lib /lib64 /usr/lib64 /usr/local/lib /usr/local/lib64 \
-    /lib/"$machine"-linux-gnu* /usr/lib/"$machine"-linux-gnu* \
-    /lib/"$machine"-linux-musl /usr/lib/"$machine"-linux-musl; do
+    /lib/$triplet* /usr/lib/$triplet*; do
     [ -e "$dir/$1" ] && return 0
   done
   return 1
@@ -68,6 +84,7 @@ echo "kernel=$(uname -r)"
 echo "libc=$libc"
 for name; do
   case $name in
+    machine:*) ;;
     /*) [ -x "$name" ] && echo "exists=$name" ;;
     *) found "$name" && echo "library=$name" ;;
   esac
@@ -75,8 +92,6 @@ done
 echo 'clusterctl-facts end'
 exit 0
 )sh";
-
-namespace {
 
 constexpr std::string_view kBegin = "clusterctl-facts 1";
 constexpr std::string_view kEnd = "clusterctl-facts end";
@@ -128,6 +143,8 @@ bool isSafe(const std::string& name) {
 }
 
 }  // namespace
+
+const char* hostFactsScript() { return kScript; }
 
 std::vector<std::string> safeFactNames(const std::vector<std::string>& names) {
   std::vector<std::string> safe;

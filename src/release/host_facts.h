@@ -13,14 +13,15 @@
 
 namespace cctl::release {
 
-// Uses builtins of sh, and of programs uname, and getconf, ldd and ldconfig where they are. Changes
-// nothing. Arguments: names of libraries, and absolute paths of interpreters. Prints, between the
-// lines "clusterctl-facts 1" and "clusterctl-facts end", lines KEY=VALUE:
+// For any POSIX sh, by `sh -c SCRIPT sh NAME…` or on the standard input of `sh -s -- NAME…`. Uses
+// uname, and getconf, ldd and ldconfig where they are; changes nothing. Arguments: names of
+// libraries, absolute paths of interpreters, and "machine:M" for libraries of programs for M.
+// Prints, between the lines "clusterctl-facts 1" and "clusterctl-facts end", lines KEY=VALUE:
 //   machine=x86_64   kernel=6.1.0   libc=glibc 2.36 | musl 1.2.4 | unknown
 //   library=NAME     a library that the loader finds, of those asked for
 //   exists=PATH      an interpreter that is there and executable, of those asked for
 // Whatever a login shell says before or after is not part of it.
-extern const char* const kHostFactsScript;
+const char* hostFactsScript();
 
 // The arguments that may be given to the script: what is not of [A-Za-z0-9._+/:@,=~-] is left out,
 // so that it needs no quoting by any shell, and counts as not found on the host.

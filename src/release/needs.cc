@@ -103,7 +103,9 @@ Result<ReleaseNeeds> releaseNeeds(const ReleaseInfo& release) {
 }
 
 std::vector<std::string> factsToProbe(const ReleaseNeeds& needs) {
-  std::vector<std::string> names(needs.libraries.begin(), needs.libraries.end());
+  std::vector<std::string> names;
+  if (!needs.machine.empty()) names.push_back("machine:" + needs.machine);
+  names.insert(names.end(), needs.libraries.begin(), needs.libraries.end());
   names.insert(names.end(), needs.interpreters.begin(), needs.interpreters.end());
   return names;
 }

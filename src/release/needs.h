@@ -22,7 +22,7 @@ struct ReleaseNeeds {
 // and some for musl: naming one of each.
 [[nodiscard]] Result<ReleaseNeeds> releaseNeeds(const ReleaseInfo& release);
 
-// What a host must be asked about for checkFit(): libraries (no '/') and interpreters ('/').
+// What a host must be asked about for checkFit(): the arguments of hostFactsScript().
 std::vector<std::string> factsToProbe(const ReleaseNeeds& needs);
 
 // What the operator had better know before it runs anywhere, one line each: not static, libraries

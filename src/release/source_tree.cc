@@ -18,7 +18,6 @@
 namespace cctl::release {
 namespace {
 
-constexpr size_t kMaxDepth = 100;
 constexpr size_t kMaxProblems = 10;
 constexpr size_t kChunk = 256 * 1024;
 
@@ -48,9 +47,9 @@ class Scanner {
 
   // How many files and links are in it, at any depth.
   Result<size_t> scanDirectory(const std::string& source, const std::string& inside, size_t depth) {
-    if (depth > kMaxDepth)
+    if (depth >= kMaxReleaseDepth)
       return fail(Code::kBadInput, "{}: more than {} directories deep", printable(source),
-                  kMaxDepth);
+                  kMaxReleaseDepth);
     CCTL_TRY(const std::vector<std::string> names, listDir(source));
     size_t count = 0;
     for (const std::string& name : names) {

@@ -64,7 +64,7 @@ TEST_CASE("the script tells the truth about this machine") {
   for (const char* shell : {"/bin/sh", "/bin/bash"}) {
     SubprocessRequest request;
     request.argv = {shell, "-s", "--", "libc.so.6", "libnothing.so.9", "/bin/sh", "/nothing"};
-    request.input = kHostFactsScript;
+    request.input = hostFactsScript();
     const auto run = runSubprocess(request, Deadline::in(Millis(60'000)));
     if (!run) continue;  // no such shell here
     CAPTURE(run->out);
@@ -80,4 +80,15 @@ TEST_CASE("the script tells the truth about this machine") {
     CHECK(host->facts.interpreters == std::set<std::string>{"/bin/sh"});
     CHECK(host->facts.glibc.has_value());
   }
+}
+
+TEST_CASE("libraries of another kind of machine are not taken for ours") {
+  SubprocessRequest request;
+  request.argv = {"/bin/sh",        "-c",       hostFactsScript(), "sh", "machine:s390x",
+                  "libstdc++.so.6", "libc.so.6"};
+  const auto run = runSubprocess(request, Deadline::in(Millis(60'000)));
+  REQUIRE(run.has_value());
+  const auto facts = parseHostFacts(run->out);
+  REQUIRE(facts.has_value());
+  if (facts->machine == "x86_64") CHECK(facts->libraries->empty());
 }

@@ -454,7 +454,7 @@ TEST_CASE("release.json: what is written is read back, and nothing else is taken
     return parseReleaseJson(changed.replace(at, from.size(), to));
   };
   CHECK(contains(with("\"format\": 1", "\"format\": 2").error().message, "newer clusterctl"));
-  for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
+  for (const auto& change : std::vector<std::pair<std::string, std::string>>{
            {"\"format\": 1", "\"format\": \"1\""},
            {"bin/link", "../link"},
            {"\"0555\"", "\"0777\""},
@@ -468,8 +468,8 @@ TEST_CASE("release.json: what is written is read back, and nothing else is taken
            {"\"added\"", "\"when\""},
            {"\"libc.so.6\"", "7"},
            {release.digest, sha256Hex("")}}) {
-    CAPTURE(to);
-    const auto parsed = with(from, to);
+    CAPTURE(change.second);
+    const auto parsed = with(change.first, change.second);
     REQUIRE_FALSE(parsed.has_value());
     CHECK(parsed.error().code == Code::kCorrupt);
   }
