@@ -1,0 +1,181 @@
+#include "shim/daemon.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+
+#include "base/digest.h"
+#include "base/file.h"
+#include "base/version.h"
+#include "model/host_paths.h"
+#include "shim/identity.h"
+#include "shim/proc.h"
+#include "shim/spawn.h"
+
+namespace cctl::shim {
+namespace {
+
+using protocol::EventKind;
+
+std::string ownDigest() {
+  const auto digest = sha256HexOfFile("/proc/self/exe");
+  return digest ? *digest : std::string();
+}
+
+// Descriptors 0 to 2 stay taken, so that nothing of ours ever lands there.
+void fillStandardFiles() {
+  for (;;) {
+    const int fd = ::open("/dev/null", O_RDWR);
+    if (fd < 0) return;
+    if (fd <= 2) continue;
+    ::close(fd);
+    return;
+  }
+}
+
+// Under memory pressure the services' supervisor is not the one to go. Needs root.
+void avoidOomKill() {
+  const Fd fd(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
+  [[maybe_unused]] const ssize_t put = fd ? ::write(fd.get(), "-900", 4) : 0;
+}
+
+}  // namespace
+
+Result<Fd> lockRoot(const std::string& root) {
+  CCTL_TRY(Fd fd, openFile(paths::shimLock(root), O_RDWR | O_CREAT, 0644));
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (errno == EWOULDBLOCK) return fail(Code::kLocked, "a shim of {} runs already", root);
+  return failErrno(errno, paths::shimLock(root));
+}
+
+int runningShim(const std::string& root) {
+  const auto fd = openFile(paths::shimLock(root), O_RDONLY);
+  if (!fd) return 0;
+  if (::flock(fd->get(), LOCK_SH | LOCK_NB) == 0) return 0;
+  const auto text = readAll(fd->get(), 64);
+  int pid = 0;
+  if (text) std::from_chars(text->data(), text->data() + text->size(), pid);
+  return pid > 0 ? pid : 1;
+}
+
+Daemon::Daemon(std::string root, Identity identity, Fd lock)
+    : lock_(std::move(lock)),
+      loop_(clock_),
+      state_(paths::stateFile(root), loop_),
+      store_(root, clock_),
+      journal_(paths::journalDir(root), loop_),
+      host_{root, std::move(identity), loop_, state_, store_, journal_},
+      registers_(registry::RegisterStore::open(paths::acceptorDir(root), clock_)),
+      names_(root, host_.identity.cluster, loop_),
+      supervisor_(host_),
+      ops_(host_, supervisor_, registers_, names_,
+           {ownDigest(), clock_.wall(), [this](bool stop_services) { shutDown(stop_services); }}),
+      control_(
+          loop_, [root](unsigned uid) { return loadOperators(root).count(uid) > 0; },
+          [this](std::string_view payload, const Responder& responder) {
+            return ops_.begin(payload, responder);
+          }),
+      naming_(loop_, names_) {}
+
+Daemon::~Daemon() = default;
+
+Result<std::unique_ptr<Daemon>> Daemon::open(const std::string& root) {
+  ::umask(022);
+  fillStandardFiles();
+  CCTL_TRY(Identity identity, loadIdentity(root));
+  CCTL_TRY(Fd lock, lockRoot(root));
+  const std::string pid = std::to_string(::getpid()) + "\n";
+  if (::ftruncate(lock.get(), 0) != 0) return failErrno(errno, paths::shimLock(root));
+  CCTL_CHECK(writeAll(lock.get(), pid));
+  for (const std::string& dir :
+       {paths::shimStateDir(root), paths::journalDir(root), paths::acceptorDir(root)})
+    CCTL_CHECK(makeDirs(dir, 0700));
+  CCTL_CHECK(makeDirs(paths::runDir(root)));
+  raiseOwnFileLimit();
+  avoidOomKill();
+  std::unique_ptr<Daemon> daemon(new Daemon(root, std::move(identity), std::move(lock)));
+  CCTL_CHECK(daemon->load());
+  CCTL_CHECK(daemon->listen());
+  return daemon;
+}
+
+Result<void> Daemon::load() {
+  CCTL_CHECK(journal_.open());
+  record(EventKind::kShimStart, fmt::format("shim {} started, pid {}", kVersion, ::getpid()));
+  report(journal_.problems());
+  loadState();
+  CCTL_CHECK(store_.load());
+  report(store_.problems());
+  CCTL_CHECK(names_.load());
+  report(names_.problems());
+  if (!registers_) report({registers_.error().message});
+  return {};
+}
+
+// A shim without its memory is still better than none; what it forgot is kept for people to see.
+void Daemon::loadState() {
+  const auto loaded = state_.load();
+  if (loaded) return;
+  const std::string path = paths::stateFile(host_.root);
+  const std::string aside = path + ".damaged-" + formatTime(clock_.wall());
+  ::rename(path.c_str(), aside.c_str());
+  report({loaded.error().message, "the damaged state was moved to " + aside});
+}
+
+Result<void> Daemon::listen() {
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGHUP, SIG_IGN);
+  watchSignals();
+  CCTL_CHECK(control_.listen(paths::controlSocket(host_.root)));
+  return naming_.listen(paths::namingSocket(host_.root));
+}
+
+void Daemon::watchSignals() {
+  sigset_t wanted;
+  sigemptyset(&wanted);
+  sigaddset(&wanted, SIGTERM);
+  sigaddset(&wanted, SIGINT);
+  ::sigprocmask(SIG_BLOCK, &wanted, nullptr);
+  signals_.reset(::signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
+  signal_watch_ = loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) {
+    signalfd_siginfo info{};
+    if (::read(signals_.get(), &info, sizeof info) == sizeof info) shutDown(false);
+  });
+}
+
+void Daemon::report(const std::vector<std::string>& problems) {
+  for (const std::string& problem : problems) record(EventKind::kLost, problem);
+}
+
+void Daemon::record(EventKind kind, std::string text) {
+  protocol::Event event;
+  event.kind = kind;
+  event.text = std::move(text);
+  journal_.append(std::move(event));
+}
+
+void Daemon::shutDown(bool stop_services) {
+  if (std::exchange(leaving_, true)) return;
+  if (!stop_services) return loop_.soon([this] { loop_.stop(); });
+  supervisor_.stopEverything([this] { loop_.stop(); });
+}
+
+void Daemon::run() {
+  supervisor_.resume();
+  loop_.run();
+  record(EventKind::kShimStop, "shim stopped");
+  journal_.sync();
+  // The services live on, and the next shim finds them by this.
+  if (auto written = state_.writeNow(); !written) report({written.error().message});
+  control_.shutdown();
+  ::unlink(paths::controlSocket(host_.root).c_str());
+  ::unlink(paths::namingSocket(host_.root).c_str());
+}
+
+}  // namespace cctl::shim

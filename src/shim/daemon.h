@@ -1,0 +1,60 @@
+// The running shim of one ROOT: owns every part, in the order in which they need each other.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "registry/register_store.h"
+#include "shim/control_server.h"
+#include "shim/host.h"
+#include "shim/names.h"
+#include "shim/naming_server.h"
+#include "shim/ops.h"
+#include "shim/supervisor.h"
+
+namespace cctl::shim {
+
+class Daemon {
+ public:
+  // Opens everything under the lock of ROOT and begins to listen; kLocked when another shim runs.
+  [[nodiscard]] static Result<std::unique_ptr<Daemon>> open(const std::string& root);
+  ~Daemon();
+
+  // Takes up what should run and serves until it is told to go (an order, SIGTERM).
+  void run();
+
+ private:
+  Daemon(std::string root, Identity identity, Fd lock);
+
+  [[nodiscard]] Result<void> load();
+  void loadState();
+  [[nodiscard]] Result<void> listen();
+  void watchSignals();
+  void report(const std::vector<std::string>& problems);
+  void record(protocol::EventKind kind, std::string text);
+  void shutDown(bool stop_services);
+
+  SystemClock clock_;
+  Fd lock_;
+  EventLoop loop_;
+  State state_;
+  Store store_;
+  Journal journal_;
+  Host host_;
+  Result<std::unique_ptr<registry::RegisterStore>> registers_;
+  Names names_;
+  Supervisor supervisor_;
+  Ops ops_;
+  ControlServer control_;
+  NamingServer naming_;
+  Fd signals_;
+  Watch signal_watch_;
+  bool leaving_ = false;
+};
+
+// The lock that makes a shim the only one of its ROOT; kLocked when it is held.
+[[nodiscard]] Result<Fd> lockRoot(const std::string& root);
+// The pid of the shim that holds it; 0 when none does.
+int runningShim(const std::string& root);
+
+}  // namespace cctl::shim

@@ -1,0 +1,32 @@
+// What one shim is about and what its parts share.
+#pragma once
+
+#include <string>
+
+#include "base/clock.h"
+#include "shim/event_loop.h"
+#include "shim/journal.h"
+#include "shim/state.h"
+#include "shim/store.h"
+
+namespace cctl::shim {
+
+// Fixed at bootstrap: ROOT/shim/cluster.
+struct Identity {
+  std::string cluster;
+  std::string host;
+  std::string advertise;  // may be empty
+  bool boot_hook = false;
+};
+
+// References to what the daemon owns; all outlive every part that is given this.
+struct Host {
+  std::string root;
+  Identity identity;
+  EventLoop& loop;
+  State& state;
+  Store& store;
+  Journal& journal;
+};
+
+}  // namespace cctl::shim

@@ -1,0 +1,325 @@
+#include "shim/install.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "base/digest.h"
+#include "base/file.h"
+#include "base/subprocess.h"
+#include "base/version.h"
+#include "model/host_paths.h"
+#include "protocol/messages.h"
+#include "shim/boot_hook.h"
+#include "shim/control_client.h"
+#include "shim/daemon.h"
+#include "shim/identity.h"
+
+namespace cctl::shim {
+namespace {
+
+constexpr Millis kAnswerTime{10'000};
+constexpr Millis kHandOverTime{15'000};
+
+// ---- placing -----------------------------------------------------------------------------------
+
+Result<Fd> lockBootstrap(const std::string& root) {
+  CCTL_CHECK(makeDirs(paths::shimBinDir(root)));
+  CCTL_TRY(Fd fd, openFile(paths::bootstrapLock(root), O_RDWR | O_CREAT, 0644));
+  while (::flock(fd.get(), LOCK_EX) != 0)
+    if (errno != EINTR) return failErrno(errno, paths::bootstrapLock(root));
+  return fd;
+}
+
+Result<void> checkBelongs(const InstallRequest& request) {
+  const auto there = loadIdentity(request.root);
+  if (!there && there.error().code == Code::kNotFound) return {};
+  if (!there) return fail(there.error());
+  if (there->cluster != request.cluster)
+    return fail(Code::kRefused,
+                "{} on this host belongs to cluster \"{}\", not \"{}\": use another `root`, or "
+                "unbootstrap it there first",
+                request.root, there->cluster, request.cluster);
+  if (there->host != request.host)
+    return fail(Code::kRefused,
+                "{} was bootstrapped as host \"{}\" of this cluster, not \"{}\": two names for one "
+                "machine? unbootstrap it first to rename it",
+                request.root, there->host, request.host);
+  return {};
+}
+
+// ROOT/shim/bin/clusterctl-shim-DIGEST is this executable, wherever it was run from.
+Result<std::string> placeSelf(const std::string& root, const std::string& digest) {
+  const std::string target = paths::shimBinary(root, digest);
+  const auto there = sha256HexOfFile(target);
+  if (!there || *there != digest) {
+    CCTL_TRY(const std::string self, readFile("/proc/self/exe", 256u << 20));
+    CCTL_CHECK(replaceFile(target, self, 0755));
+  } else if (::chmod(target.c_str(), 0755) != 0) {
+    return failErrno(errno, target);
+  }
+  return target;
+}
+
+Result<void> pointCurrent(const std::string& root, const std::string& binary) {
+  const std::string link = paths::shimCurrent(root);
+  const std::string temporary = link + ".new";
+  const std::string target = "bin/" + binary.substr(binary.rfind('/') + 1);
+  ::unlink(temporary.c_str());  // of a bootstrap that was cut off
+  if (::symlink(target.c_str(), temporary.c_str()) != 0) return failErrno(errno, temporary);
+  if (::rename(temporary.c_str(), link.c_str()) != 0) return failErrno(errno, link);
+  return syncDir(paths::shimDir(root));
+}
+
+// Keeps what `current` names and what it named before.
+void removeOldBinaries(const std::string& root, const std::string& keep,
+                       const std::string& before) {
+  const auto names = listDir(paths::shimBinDir(root));
+  if (!names) return;
+  for (const std::string& name : *names) {
+    const std::string path = paths::join(paths::shimBinDir(root), name);
+    if (path != keep && path != before && name.starts_with("clusterctl-shim-"))
+      ::unlink(path.c_str());  // a file that stays costs two megabytes
+  }
+}
+
+// The last word of `current version`; empty when there is none that runs.
+std::string installedVersion(const std::string& root) {
+  if (!exists(paths::shimCurrent(root))) return {};
+  const auto result =
+      runSubprocess({{paths::shimCurrent(root), "version"}, {}, 4096}, Deadline::in(kAnswerTime));
+  if (!result || result->exit_status != 0) return {};
+  std::string text = result->out.substr(0, result->out.find('\n'));
+  return text.substr(text.rfind(' ') + 1);
+}
+
+// ---- running -----------------------------------------------------------------------------------
+
+Result<protocol::HelloReply> greet(const std::string& root) {
+  return ask<protocol::HelloReply>(root,
+                                   protocol::HelloRequest{protocol::kProtocolVersion, kVersion},
+                                   Deadline::in(kAnswerTime));
+}
+
+bool awaitGone(const std::string& root, Millis longest) {
+  const Deadline deadline = Deadline::in(longest);
+  while (runningShim(root) != 0) {
+    if (deadline.passed()) return false;
+    ::usleep(10'000);  // another process's lock: there is nothing to wait on
+  }
+  return true;
+}
+
+// The running shim makes way; its services live on. One that does not answer is killed: they live
+// on all the same.
+Result<void> handOver(const std::string& root, bool stop_services) {
+  protocol::ShutdownRequest request;
+  request.stop_services = stop_services;
+  request.caller = {"bootstrap", stop_services ? "uninstall" : "upgrade", 0};
+  const auto asked = ask<protocol::Empty>(root, request, Deadline::in(kAnswerTime));
+  if (asked && awaitGone(root, stop_services ? Millis(300'000) : kHandOverTime)) return {};
+  const int pid = runningShim(root);
+  if (pid > 1) ::kill(pid, SIGKILL);
+  if (awaitGone(root, kHandOverTime)) return {};
+  return fail(Code::kTimeout, "the running shim of {} (pid {}) does not make way", root, pid);
+}
+
+Result<void> bringUp(const InstallRequest& request, bool systemd) {
+  if (systemd) {
+    CCTL_CHECK(systemctl("restart", request.cluster));
+    const Deadline deadline = Deadline::in(kAnswerTime);
+    while (!greet(request.root)) {
+      if (deadline.passed())
+        return fail(Code::kTimeout, "the shim does not answer; see `systemctl status {}`",
+                    paths::bootUnit(request.cluster));
+      ::usleep(20'000);  // until systemd has started it
+    }
+    return {};
+  }
+  CCTL_TRY([[maybe_unused]] const bool started, startDaemon(request.root));
+  return {};
+}
+
+Result<InstallOutcome> leaveNewer(const InstallRequest& request, const std::string& version) {
+  InstallOutcome outcome;
+  CCTL_TRY(const bool started, startDaemon(request.root));
+  if (started) outcome.action = InstallOutcome::Action::kStarted;
+  CCTL_TRY(const auto hello, greet(request.root));
+  outcome.version = hello.version;
+  outcome.digest = hello.digest;
+  outcome.boot_hook =
+      loadIdentity(request.root).map([](const Identity& i) { return i.boot_hook; }).value_or(false);
+  outcome.reason =
+      fmt::format("a newer shim ({}) is installed; {} was not put in its place", version, kVersion);
+  return outcome;
+}
+
+struct Placed {
+  std::string digest;
+  bool identity_changed = false;
+  BootHook hook;
+};
+
+Result<Placed> place(const InstallRequest& request) {
+  Placed placed;
+  CCTL_TRY(placed.digest, sha256HexOfFile("/proc/self/exe"));
+  CCTL_TRY(const std::string binary, placeSelf(request.root, placed.digest));
+  const auto before = ::realpath(paths::shimCurrent(request.root).c_str(), nullptr);
+  const std::string previous = before ? before : "";
+  ::free(before);
+  CCTL_CHECK(pointCurrent(request.root, binary));
+  removeOldBinaries(request.root, binary, previous);
+  std::set<unsigned> operators = loadOperators(request.root);
+  operators.insert(request.operators.begin(), request.operators.end());
+  CCTL_CHECK(saveOperators(request.root, operators));
+  if (request.boot_hook)
+    placed.hook = installBootHook(request.root, request.cluster);
+  else
+    placed.hook.reason = "not asked for";
+  const Identity identity{request.cluster, request.host, request.advertise,
+                          placed.hook.kind != BootHook::Kind::kNone};
+  const auto known = loadIdentity(request.root);
+  placed.identity_changed =
+      !known || known->advertise != identity.advertise || known->boot_hook != identity.boot_hook;
+  if (placed.identity_changed) CCTL_CHECK(saveIdentity(request.root, identity));
+  return placed;
+}
+
+// ---- in the background -------------------------------------------------------------------------
+
+// In the grandchild: this same executable as `run`, with `ready` to tell when it listens.
+[[noreturn]] void becomeDaemon(const std::string& root, int ready) {
+  ::setsid();
+  if (::fork() != 0) ::_exit(0);
+  [[maybe_unused]] const int moved = ::chdir("/");
+  const int null = ::open("/dev/null", O_RDWR);
+  for (int fd = 0; fd <= 2; ++fd) ::dup2(null, fd);
+  const int kept = ::fcntl(ready, F_DUPFD, 3);  // without CLOEXEC
+  const std::string number = std::to_string(kept);
+  ::execl("/proc/self/exe", "clusterctl-shim", "run", "--root", root.c_str(), "--ready-fd",
+          number.c_str(), nullptr);
+  ::_exit(127);
+}
+
+}  // namespace
+
+int compareVersions(const std::string& a, const std::string& b) {
+  const char* pa = a.data();
+  const char* pb = b.data();
+  const char* const ea = pa + a.size();
+  const char* const eb = pb + b.size();
+  for (;;) {
+    long na = 0;
+    long nb = 0;
+    pa = std::from_chars(pa, ea, na).ptr;
+    pb = std::from_chars(pb, eb, nb).ptr;
+    if (na != nb) return na < nb ? -1 : 1;
+    const bool more_a = pa < ea && *pa == '.';
+    const bool more_b = pb < eb && *pb == '.';
+    if (!more_a && !more_b) break;
+    pa += more_a ? 1 : 0;
+    pb += more_b ? 1 : 0;
+  }
+  const std::string rest_a(pa, ea);
+  const std::string rest_b(pb, eb);
+  if (rest_a == rest_b) return 0;
+  if (rest_a.empty() || rest_b.empty()) return rest_a.empty() ? 1 : -1;
+  return rest_a < rest_b ? -1 : 1;
+}
+
+Result<bool> startDaemon(const std::string& root) {
+  CCTL_CHECK(loadIdentity(root));
+  if (runningShim(root) != 0) return false;
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return failErrno(errno, "pipe");
+  const Fd answer(ends[0]);
+  Fd ready(ends[1]);
+  const pid_t pid = ::fork();
+  if (pid < 0) return failErrno(errno, "cannot fork");
+  if (pid == 0) becomeDaemon(root, ready.get());
+  ready.reset();
+  while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  CCTL_TRY(const std::string said, readAll(answer.get(), 1u << 20));
+  if (said == "ok\n") return true;
+  if (said == "running\n") return false;  // another start was faster
+  return fail(Code::kError, "the shim did not start: {}",
+              said.empty() ? "it ended at once" : said.substr(0, said.find('\n')));
+}
+
+Result<InstallOutcome> install(const InstallRequest& request) {
+  CCTL_CHECK(checkRoot(request.root));
+  ::umask(022);
+  CCTL_TRY(const Fd lock, lockBootstrap(request.root));
+  CCTL_CHECK(checkBelongs(request));
+  const std::string installed = installedVersion(request.root);
+  if (!installed.empty() && compareVersions(installed, kVersion) > 0)
+    return leaveNewer(request, installed);
+  CCTL_TRY(const Placed placed, place(request));
+
+  InstallOutcome outcome;
+  outcome.version = kVersion;
+  outcome.digest = placed.digest;
+  outcome.boot_hook = placed.hook.kind != BootHook::Kind::kNone;
+  outcome.reason = placed.hook.reason;
+  const bool runs = runningShim(request.root) != 0;
+  if (runs) {
+    const auto hello = greet(request.root);
+    if (hello && hello->digest == placed.digest && !placed.identity_changed) return outcome;
+    outcome.action = hello && hello->digest == placed.digest ? InstallOutcome::Action::kUnchanged
+                                                             : InstallOutcome::Action::kUpgraded;
+    CCTL_CHECK(handOver(request.root, false));
+  } else {
+    outcome.action = InstallOutcome::Action::kStarted;
+  }
+  CCTL_CHECK(bringUp(request, placed.hook.kind == BootHook::Kind::kSystemd));
+  return outcome;
+}
+
+std::string outcomeLine(const InstallOutcome& outcome) {
+  using Action = InstallOutcome::Action;
+  Json json = {{"ok", true},
+               {"version", outcome.version},
+               {"digest", outcome.digest},
+               {"started", outcome.action == Action::kStarted},
+               {"upgraded", outcome.action == Action::kUpgraded},
+               {"unchanged", outcome.action == Action::kUnchanged},
+               {"boot_hook", outcome.boot_hook}};
+  if (!outcome.reason.empty()) json["reason"] = outcome.reason;
+  return dumpJson(json);
+}
+
+Result<void> uninstall(const UninstallRequest& request) {
+  CCTL_CHECK(checkRoot(request.root));
+  CCTL_TRY(const Identity identity, loadIdentity(request.root));
+  CCTL_TRY(const Fd lock, lockBootstrap(request.root));
+  CCTL_CHECK(removeBootHook(request.root, identity.cluster));
+  if (runningShim(request.root) != 0) CCTL_CHECK(handOver(request.root, request.stop_services));
+  if (request.purge) return removeTree(request.root);
+  return {};
+}
+
+std::string infoLine(const std::string& root) {
+  const auto digest = sha256HexOfFile("/proc/self/exe");
+  const int pid = runningShim(root);
+  Json json = {{"version", kVersion},
+               {"digest", digest ? *digest : ""},
+               {"running", pid != 0},
+               {"pid", pid}};
+  if (const auto identity = loadIdentity(root)) {
+    json["cluster"] = identity->cluster;
+    json["host"] = identity->host;
+    json["boot_hook"] = identity->boot_hook;
+  }
+  return dumpJson(json);
+}
+
+}  // namespace cctl::shim

@@ -1,0 +1,74 @@
+// What an instance wrote: ROOT/…/log/current, rotated by size.
+//
+// The directory belongs to the service's user, who may be hostile to the shim: files are opened
+// relative to the directory, links are not followed, and only the shim's own files are written.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/result.h"
+
+namespace cctl::shim {
+
+struct LogLimits {
+  uint64_t max_size = 64u << 20;  // bytes
+  int keep = 5;                   // rotated files
+};
+
+// Not thread-safe. Never blocks but on the disk's cache.
+class LogFile {
+ public:
+  // `clock` must outlive it. Opened at the first line.
+  LogFile(std::string dir, LogLimits limits, const Clock& clock);
+
+  void setLimits(LogLimits limits) { limits_ = limits; }
+
+  // Whole lines, each ended by '\n'. What cannot be written is counted, and the count is told in
+  // the log when writing works again.
+  void append(std::string_view lines, size_t count);
+
+  // The instance is forgotten: followers see that there will be no more.
+  void close();
+  bool closed() const { return closed_; }
+
+  uint64_t subscribe(std::function<void()> on_append);
+  void unsubscribe(uint64_t id) { subscribers_.erase(id); }
+
+  // Where a reader is: a file, known again after it was rotated, and an offset.
+  struct Position {
+    uint64_t inode = 0;
+    uint64_t offset = 0;
+  };
+  // The position from which `lines` lines follow, rotated files included.
+  Position tail(int lines);
+  // At most `limit` bytes from there on, in whole lines where they end in time; advances the
+  // position, into the next file at the end of one. Empty: nothing more now.
+  std::string read(Position& position, size_t limit);
+
+ private:
+  [[nodiscard]] Result<void> openCurrent();
+  [[nodiscard]] Result<void> write(std::string_view lines);
+  void rotate();
+  std::vector<std::string> filesOldestFirst() const;
+  Fd openForReading(const std::string& name) const;
+
+  std::string dir_;
+  LogLimits limits_;
+  const Clock& clock_;
+  Fd dir_fd_;
+  Fd file_;
+  uint64_t size_ = 0;
+  uint64_t dropped_ = 0;
+  bool closed_ = false;
+  uint64_t next_subscriber_ = 1;
+  std::map<uint64_t, std::function<void()>> subscribers_;
+};
+
+}  // namespace cctl::shim

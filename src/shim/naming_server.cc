@@ -1,0 +1,157 @@
+#include "shim/naming_server.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <nlohmann/json.hpp>
+
+#include "model/names.h"
+#include "shim/control_server.h"
+
+namespace cctl::shim {
+
+class NamingServer::Client {
+ public:
+  Client(NamingServer& server, uint64_t id, Fd fd) : server_(server), id_(id), fd_(std::move(fd)) {}
+
+  void open() {
+    watch_ = server_.loop_.watch(fd_.get(), EPOLLIN, [this](uint32_t events) { onEvents(events); });
+  }
+
+  void onChange(const std::string& service) {
+    if (watched_.count(service) == 0) return;
+    stale_.insert(service);
+    pump();
+  }
+
+ private:
+  void onEvents(uint32_t events) {
+    if (events & EPOLLIN) {
+      char buffer[4096];
+      const ssize_t got = ::recv(fd_.get(), buffer, sizeof buffer, MSG_DONTWAIT);
+      if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) return end();
+      if (got > 0) in_.append(buffer, static_cast<size_t>(got));
+    } else if (events & (EPOLLHUP | EPOLLERR)) {
+      return end();
+    }
+    takeLines();
+    pump();
+  }
+
+  // The rest waits while an answer does: what a client may make us hold is bounded.
+  void takeLines() {
+    while (out_.empty() && !ended_ && !last_) {
+      const size_t end = in_.find('\n');
+      if (end == std::string::npos) break;
+      const std::string line = in_.substr(0, end);
+      in_.erase(0, end + 1);
+      if (line.find_first_not_of(" \r\t") != std::string::npos) take(line);
+      if (!writeSome()) return this->end();
+    }
+    if (in_.find('\n') == std::string::npos && in_.size() > kMaxLine) complain("a line too long");
+  }
+
+  void take(const std::string& line) {
+    const auto json = parseJson(line);
+    if (!json) return complain(json.error().message);
+    for (const char* verb : {"resolve", "watch"}) {
+      const auto name = json->is_object() ? json->find(verb) : json->end();
+      if (name == json->end()) continue;
+      if (!name->is_string() || !parseServiceName(name->get<std::string>()))
+        return complain("that is not the name of a service");
+      const auto service = name->get<std::string>();
+      if (verb[0] == 'w' && watched_.size() >= kMaxWatches) return complain("too many watches");
+      if (verb[0] == 'w') watched_.insert(service);
+      out_ += server_.names_.lineFor(service);
+      return;
+    }
+    complain("say {\"resolve\":\"SERVICE\"} or {\"watch\":\"SERVICE\"}");
+  }
+
+  void complain(const std::string& why) {
+    out_ += dumpJson(Json{{"error", {{"code", "bad-input"}, {"message", why}}}}) + "\n";
+    last_ = true;
+    in_.clear();
+  }
+
+  bool writeSome() {
+    while (!out_.empty()) {
+      const ssize_t put = ::send(fd_.get(), out_.data(), out_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (put < 0 && errno == EINTR) continue;
+      if (put < 0) return errno == EAGAIN;
+      out_.erase(0, static_cast<size_t>(put));
+    }
+    return true;
+  }
+
+  void pump() {
+    if (ended_) return;
+    if (!writeSome()) return end();
+    while (out_.empty() && !stale_.empty()) {
+      out_ = server_.names_.lineFor(*stale_.begin());
+      stale_.erase(stale_.begin());
+      if (!writeSome()) return end();
+    }
+    if (out_.empty() && last_) return end();
+    // Its next lines wait while it does not read.
+    watch_.change(out_.empty() ? EPOLLIN : EPOLLOUT);
+    if (out_.empty() && in_.find('\n') != std::string::npos) {
+      takeLines();
+      pump();
+    }
+  }
+
+  void end() {
+    if (std::exchange(ended_, true)) return;
+    watch_.reset();
+    server_.loop_.soon([&server = server_, id = id_] { server.drop(id); });
+  }
+
+  NamingServer& server_;
+  uint64_t id_;
+  Fd fd_;
+  Watch watch_;
+  std::string in_;
+  std::string out_;
+  std::set<std::string> watched_;
+  std::set<std::string> stale_;  // changed since it was last told
+  bool last_ = false;
+  bool ended_ = false;
+};
+
+NamingServer::NamingServer(EventLoop& loop, Names& names) : loop_(loop), names_(names) {
+  names_.onChange([this](const std::string& service) { onChange(service); });
+}
+
+NamingServer::~NamingServer() { names_.onChange(nullptr); }
+
+Result<void> NamingServer::listen(const std::string& path) {
+  CCTL_TRY(socket_, listenUnix(path, 0666));
+  watch_ = loop_.watch(socket_.get(), EPOLLIN, [this](uint32_t) { onAccept(); });
+  return {};
+}
+
+void NamingServer::onAccept() {
+  Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (!fd) {
+    if (errno != EMFILE && errno != ENFILE && errno != ENOMEM) return;
+    watch_.change(0);
+    rest_ = loop_.after(Millis(200), [this] { watch_.change(EPOLLIN); });
+    return;
+  }
+  if (clients_.size() >= kMaxClients) return;
+  const uint64_t id = next_id_++;
+  auto client = std::make_shared<Client>(*this, id, std::move(fd));
+  clients_[id] = client;
+  client->open();
+}
+
+void NamingServer::onChange(const std::string& service) {
+  const auto clients = clients_;
+  for (const auto& [id, client] : clients) client->onChange(service);
+}
+
+void NamingServer::drop(uint64_t id) { clients_.erase(id); }
+
+}  // namespace cctl::shim

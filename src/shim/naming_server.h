@@ -1,0 +1,43 @@
+// The naming socket: one JSON object a line, for any local process.
+//   {"resolve":"NAME"}  answered once
+//   {"watch":"NAME"}    answered at once and again at every change, until closed
+// A reader that is slow gets the newest state, not every one between.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "shim/names.h"
+
+namespace cctl::shim {
+
+class NamingServer {
+ public:
+  static constexpr size_t kMaxClients = 1024;
+  static constexpr size_t kMaxLine = 4096;
+  static constexpr size_t kMaxWatches = 256;  // of one client
+
+  // Both must outlive it.
+  NamingServer(EventLoop& loop, Names& names);
+  ~NamingServer();
+  [[nodiscard]] Result<void> listen(const std::string& path);
+
+ private:
+  class Client;
+
+  void onAccept();
+  void onChange(const std::string& service);
+  void drop(uint64_t id);
+
+  EventLoop& loop_;
+  Names& names_;
+  Fd socket_;
+  Watch watch_;
+  Timer rest_;
+  uint64_t next_id_ = 1;
+  std::map<uint64_t, std::shared_ptr<Client>> clients_;
+};
+
+}  // namespace cctl::shim

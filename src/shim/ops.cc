@@ -1,0 +1,265 @@
+#include "shim/ops.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/version.h"
+#include "shim/proc.h"
+#include "shim/streams.h"
+
+namespace cctl::shim {
+namespace {
+
+using namespace protocol;  // its messages are what this file is about
+using Kept = std::shared_ptr<cctl::shim::Request>;
+
+// A callback that sends the outcome.
+template <typename T>
+auto answer(const Responder& responder) {
+  return [responder](Result<T> outcome) {
+    if (outcome)
+      responder.reply(encodeReply(*outcome));
+    else
+      responder.error(outcome.error());
+  };
+}
+
+}  // namespace
+
+template <typename T>
+void Ops::add(std::shared_ptr<Request> (Ops::*handler)(const T&, const Responder&)) {
+  handlers_[opOf<T>()] = [this, handler](const Json& json, const Responder& responder) -> Kept {
+    auto request = decode<T>(json);
+    if (request) return (this->*handler)(*request, responder);
+    responder.error(request.error().context(fmt::format("request \"{}\"", opOf<T>())));
+    return nullptr;
+  };
+}
+
+Ops::Ops(Host& host, Supervisor& supervisor, Registers& registers, Names& names, ShimFacts facts)
+    : host_(host),
+      supervisor_(supervisor),
+      registers_(registers),
+      names_(names),
+      facts_(std::move(facts)) {
+  add(&Ops::hello);
+  add(&Ops::push);
+  add(&Ops::releases);
+  add(&Ops::verify);
+  add(&Ops::allocate);
+  add(&Ops::prepare);
+  add(&Ops::generation);
+  add(&Ops::start);
+  add(&Ops::stop);
+  add(&Ops::restart);
+  add(&Ops::signal);
+  add(&Ops::reconfigure);
+  add(&Ops::forget);
+  add(&Ops::status);
+  add(&Ops::logs);
+  add(&Ops::events);
+  add(&Ops::registerRead);
+  add(&Ops::registerWrite);
+  add(&Ops::registerList);
+  add(&Ops::namesPush);
+  add(&Ops::names);
+  add(&Ops::shutdown);
+}
+
+Kept Ops::begin(std::string_view payload, const Responder& responder) {
+  const auto json = parseJson(payload);
+  if (!json) {
+    responder.error(json.error());
+    return nullptr;
+  }
+  const auto op = json->is_object() ? json->find("op") : json->end();
+  const auto handler = op != json->end() && op->is_string() ? handlers_.find(op->get<std::string>())
+                                                            : handlers_.end();
+  if (handler != handlers_.end()) return handler->second(*json, responder);
+  responder.error(
+      {Code::kBadInput, fmt::format("this shim ({}) knows no such operation", kVersion)});
+  return nullptr;
+}
+
+Kept Ops::hello(const HelloRequest& request, const Responder& responder) {
+  if (request.protocol < kOldestProtocol) {
+    responder.error(
+        {Code::kRefused,
+         fmt::format("this shim ({}) speaks protocol {} to {}, clusterctl {} speaks {}: "
+                     "use a newer clusterctl",
+                     kVersion, kOldestProtocol, kProtocolVersion, request.client,
+                     request.protocol)});
+    return nullptr;
+  }
+  HelloReply reply;
+  reply.protocol = std::min(request.protocol, kProtocolVersion);
+  reply.version = kVersion;
+  reply.digest = facts_.digest;
+  reply.cluster = host_.identity.cluster;
+  reply.host = host_.identity.host;
+  reply.root = host_.root;
+  reply.advertise = host_.identity.advertise;
+  reply.boot_id = bootId();
+  if (registers_) reply.acceptor = (*registers_)->uuid();
+  reply.pid = ::getpid();
+  reply.uid = ::geteuid();
+  reply.now = host_.loop.clock().wall();
+  responder.reply(encodeReply(reply));
+  return nullptr;
+}
+
+Kept Ops::push(const PushRequest& request, const Responder& responder) {
+  auto incoming = host_.store.push(request);
+  if (!incoming) {
+    responder.error(incoming.error());
+    return nullptr;
+  }
+  if (*incoming) return beginPush(host_, std::move(*incoming), request, responder);
+  responder.item(encodeReply(PushNeed{}));
+  responder.reply(encodeReply(PushReply{}));
+  return nullptr;
+}
+
+Kept Ops::releases(const ReleasesRequest& request, const Responder& responder) {
+  for (const ReleaseManifest* release : host_.store.releases(request.service))
+    responder.item(
+        encodeReply(InstalledRelease{release->service, release->version, release->digest}));
+  responder.reply(encodeReply(Empty{}));
+  return nullptr;
+}
+
+Kept Ops::verify(const VerifyRequest& request, const Responder& responder) {
+  return beginVerify(host_, supervisor_.running(), request, responder);
+}
+
+Kept Ops::allocate(const AllocateRequest& request, const Responder& responder) {
+  supervisor_.allocate(request, answer<AllocateReply>(responder));
+  return nullptr;
+}
+
+Kept Ops::prepare(const PrepareRequest& request, const Responder& responder) {
+  supervisor_.prepare(request, answer<Empty>(responder));
+  return nullptr;
+}
+
+Kept Ops::generation(const GenerationRequest& request, const Responder& responder) {
+  answer<GenerationSpec>(responder)(supervisor_.generation(request));
+  return nullptr;
+}
+
+Kept Ops::start(const StartRequest& request, const Responder& responder) {
+  supervisor_.start(request, answer<StartReply>(responder));
+  return nullptr;
+}
+
+Kept Ops::stop(const StopRequest& request, const Responder& responder) {
+  supervisor_.stop(request, answer<StopReply>(responder));
+  return nullptr;
+}
+
+Kept Ops::restart(const RestartRequest& request, const Responder& responder) {
+  supervisor_.restart(request, answer<StartReply>(responder));
+  return nullptr;
+}
+
+Kept Ops::signal(const SignalRequest& request, const Responder& responder) {
+  supervisor_.signal(request, answer<Empty>(responder));
+  return nullptr;
+}
+
+Kept Ops::reconfigure(const ReconfigureRequest& request, const Responder& responder) {
+  supervisor_.reconfigure(request, answer<Empty>(responder));
+  return nullptr;
+}
+
+Kept Ops::forget(const ForgetRequest& request, const Responder& responder) {
+  supervisor_.forget(request, answer<StopReply>(responder));
+  return nullptr;
+}
+
+Kept Ops::status(const StatusRequest& request, const Responder& responder) {
+  for (const InstanceStatus& status : supervisor_.status(request.service))
+    responder.item(encodeReply(status));
+  const HostFigures figures = hostFigures(host_.root);
+  HostStatus reply;
+  reply.host = host_.identity.host;
+  reply.now = host_.loop.clock().wall();
+  reply.uptime = figures.uptime;
+  reply.load1 = figures.load1;
+  reply.cpus = figures.cpus;
+  reply.memory_total = figures.memory_total;
+  reply.memory_available = figures.memory_available;
+  reply.disk_total = figures.disk_total;
+  reply.disk_free = figures.disk_free;
+  reply.shim_version = kVersion;
+  reply.shim_since = facts_.since;
+  reply.boot_hook = host_.identity.boot_hook;
+  responder.reply(encodeReply(reply));
+  return nullptr;
+}
+
+Kept Ops::logs(const LogsRequest& request, const Responder& responder) {
+  if (auto log = supervisor_.logOf(request.instance))
+    return beginLogs(host_, std::move(log), request, responder);
+  responder.error({Code::kNotFound, fmt::format("{}/{} is not on host {}", request.instance.service,
+                                                request.instance.index, host_.identity.host)});
+  return nullptr;
+}
+
+Kept Ops::events(const EventsRequest& request, const Responder& responder) {
+  return beginEvents(host_, request, responder);
+}
+
+Kept Ops::registerRead(const RegisterReadRequest& request, const Responder& responder) {
+  if (registers_)
+    responder.reply(encodeReply((*registers_)->read(request.key)));
+  else
+    responder.error(registers_.error());
+  return nullptr;
+}
+
+Kept Ops::registerWrite(const RegisterWriteRequest& request, const Responder& responder) {
+  if (registers_)
+    answer<RegisterWriteReply>(responder)(
+        (*registers_)->write(request.key, request.expected, request.value));
+  else
+    responder.error(registers_.error());
+  return nullptr;
+}
+
+Kept Ops::registerList(const RegisterListRequest& request, const Responder& responder) {
+  if (registers_)
+    responder.reply(encodeReply(RegisterListReply{(*registers_)->list(request.prefix)}));
+  else
+    responder.error(registers_.error());
+  return nullptr;
+}
+
+Kept Ops::namesPush(const NamesPushRequest& request, const Responder& responder) {
+  if (auto applied = names_.apply(request.services); !applied)
+    responder.error(applied.error());
+  else
+    responder.reply(encodeReply(NamesReply{names_.generation(), {}}));
+  return nullptr;
+}
+
+Kept Ops::names(const NamesRequest&, const Responder& responder) {
+  responder.reply(encodeReply(names_.all()));
+  return nullptr;
+}
+
+Kept Ops::shutdown(const ShutdownRequest& request, const Responder& responder) {
+  Event event;
+  event.kind = EventKind::kOrder;
+  event.by = request.caller.by;
+  event.reason = request.caller.reason;
+  event.text = request.stop_services ? "shut down, services too" : "shut down, services live on";
+  host_.journal.append(std::move(event));
+  responder.reply(encodeReply(Empty{}));
+  facts_.shut_down(request.stop_services);
+  return nullptr;
+}
+
+}  // namespace cctl::shim

@@ -1,0 +1,71 @@
+// Every operation of the control protocol (PROTOCOL.md), one function each.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/json.h"
+#include "registry/register_store.h"
+#include "shim/control_server.h"
+#include "shim/host.h"
+#include "shim/names.h"
+#include "shim/supervisor.h"
+
+namespace cctl::shim {
+
+// What the parts cannot know of the process they are in.
+struct ShimFacts {
+  std::string digest;  // SHA-256 of the running executable
+  WallTime since{};
+  std::function<void(bool stop_services)> shut_down;
+};
+
+class Ops {
+ public:
+  // All must outlive it. `registers` may be the reason why this host's registers cannot be served.
+  using Registers = Result<std::unique_ptr<registry::RegisterStore>>;
+  Ops(Host& host, Supervisor& supervisor, Registers& registers, Names& names, ShimFacts facts);
+
+  std::shared_ptr<Request> begin(std::string_view payload, const Responder& responder);
+
+ private:
+  using Handler = std::function<std::shared_ptr<Request>(const Json&, const Responder&)>;
+
+  template <typename T>
+  void add(std::shared_ptr<Request> (Ops::*handler)(const T&, const Responder&));
+
+  std::shared_ptr<Request> hello(const protocol::HelloRequest&, const Responder&);
+  std::shared_ptr<Request> push(const protocol::PushRequest&, const Responder&);
+  std::shared_ptr<Request> releases(const protocol::ReleasesRequest&, const Responder&);
+  std::shared_ptr<Request> verify(const protocol::VerifyRequest&, const Responder&);
+  std::shared_ptr<Request> allocate(const protocol::AllocateRequest&, const Responder&);
+  std::shared_ptr<Request> prepare(const protocol::PrepareRequest&, const Responder&);
+  std::shared_ptr<Request> generation(const protocol::GenerationRequest&, const Responder&);
+  std::shared_ptr<Request> start(const protocol::StartRequest&, const Responder&);
+  std::shared_ptr<Request> stop(const protocol::StopRequest&, const Responder&);
+  std::shared_ptr<Request> restart(const protocol::RestartRequest&, const Responder&);
+  std::shared_ptr<Request> signal(const protocol::SignalRequest&, const Responder&);
+  std::shared_ptr<Request> reconfigure(const protocol::ReconfigureRequest&, const Responder&);
+  std::shared_ptr<Request> forget(const protocol::ForgetRequest&, const Responder&);
+  std::shared_ptr<Request> status(const protocol::StatusRequest&, const Responder&);
+  std::shared_ptr<Request> logs(const protocol::LogsRequest&, const Responder&);
+  std::shared_ptr<Request> events(const protocol::EventsRequest&, const Responder&);
+  std::shared_ptr<Request> registerRead(const protocol::RegisterReadRequest&, const Responder&);
+  std::shared_ptr<Request> registerWrite(const protocol::RegisterWriteRequest&, const Responder&);
+  std::shared_ptr<Request> registerList(const protocol::RegisterListRequest&, const Responder&);
+  std::shared_ptr<Request> namesPush(const protocol::NamesPushRequest&, const Responder&);
+  std::shared_ptr<Request> names(const protocol::NamesRequest&, const Responder&);
+  std::shared_ptr<Request> shutdown(const protocol::ShutdownRequest&, const Responder&);
+
+  Host& host_;
+  Supervisor& supervisor_;
+  Registers& registers_;
+  Names& names_;
+  ShimFacts facts_;
+  std::map<std::string, Handler, std::less<>> handlers_;
+};
+
+}  // namespace cctl::shim

@@ -1,0 +1,125 @@
+#include "shim/proc.h"
+
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdlib>
+
+#include "base/file.h"
+
+namespace cctl::shim {
+namespace {
+
+std::vector<std::string_view> words(std::string_view text) {
+  std::vector<std::string_view> found;
+  size_t at = 0;
+  while (at < text.size()) {
+    const size_t begin = text.find_first_not_of(" \n", at);
+    if (begin == std::string_view::npos) break;
+    const size_t end = std::min(text.find_first_of(" \n", begin), text.size());
+    found.push_back(text.substr(begin, end - begin));
+    at = end;
+  }
+  return found;
+}
+
+template <typename T>
+T number(std::string_view text) {
+  T value{};
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+uint64_t memoryLine(std::string_view text, std::string_view key) {
+  const size_t at = text.find(key);
+  if (at == std::string_view::npos) return 0;
+  const size_t digits = text.find_first_not_of(' ', at + key.size());
+  if (digits == std::string_view::npos) return 0;
+  return number<uint64_t>(text.substr(digits)) * 1024;
+}
+
+}  // namespace
+
+std::optional<ProcStat> parseProcStat(std::string_view text) {
+  const size_t name_end = text.rfind(')');
+  if (name_end == std::string_view::npos) return std::nullopt;
+  const auto fields = words(text.substr(name_end + 1));  // fields[0] is field 3, the state
+  if (fields.size() < 22) return std::nullopt;
+  ProcStat stat;
+  stat.state = fields[0].front();
+  stat.parent = number<int>(fields[1]);
+  stat.group = number<int>(fields[2]);
+  stat.session = number<int>(fields[3]);
+  stat.user_ticks = number<uint64_t>(fields[11]);
+  stat.system_ticks = number<uint64_t>(fields[12]);
+  stat.threads = number<int>(fields[17]);
+  stat.start_ticks = number<uint64_t>(fields[19]);
+  stat.rss_pages = number<uint64_t>(fields[21]);
+  if (fields.size() > 49) stat.exit_code = number<int>(fields[49]);
+  return stat;
+}
+
+std::optional<ProcStat> readProcStat(int pid) {
+  const auto text = readFile(fmt::format("/proc/{}/stat", pid), 16384);
+  return text ? parseProcStat(*text) : std::nullopt;
+}
+
+std::optional<ProcStat> aliveProcess(int pid, uint64_t start_ticks) {
+  auto stat = readProcStat(pid);
+  if (!stat || stat->start_ticks != start_ticks || stat->dead()) return std::nullopt;
+  return stat;
+}
+
+std::vector<int> sessionMembers(int sid, uint64_t start_ticks) {
+  std::vector<int> members;
+  const auto names = listDir("/proc");
+  if (!names) return members;
+  for (const std::string& name : *names) {
+    const int pid = number<int>(name);
+    if (pid <= 0) continue;
+    const auto stat = readProcStat(pid);
+    if (!stat || stat->session != sid) continue;
+    if (pid == sid && stat->start_ticks != start_ticks) return {};
+    if (!stat->dead()) members.push_back(pid);
+  }
+  return members;
+}
+
+std::string bootId() {
+  auto text = readFile("/proc/sys/kernel/random/boot_id", 128);
+  if (!text) return {};
+  while (!text->empty() && text->back() == '\n') text->pop_back();
+  return *text;
+}
+
+Millis ticksToMillis(uint64_t ticks) {
+  static const auto kPerSecond = static_cast<uint64_t>(::sysconf(_SC_CLK_TCK));
+  return Millis(static_cast<int64_t>(ticks * 1000 / kPerSecond));
+}
+
+int countFds(int pid) {
+  const auto names = listDir(fmt::format("/proc/{}/fd", pid));
+  return names ? static_cast<int>(names->size()) : 0;
+}
+
+HostFigures hostFigures(const std::string& root) {
+  HostFigures figures;
+  if (const auto text = readFile("/proc/uptime", 256))
+    figures.uptime = Millis(static_cast<int64_t>(std::strtod(text->c_str(), nullptr) * 1000));
+  if (const auto text = readFile("/proc/loadavg", 256))
+    figures.load1 = std::strtod(text->c_str(), nullptr);
+  figures.cpus = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
+  if (const auto text = readFile("/proc/meminfo", 65536)) {
+    figures.memory_total = memoryLine(*text, "MemTotal:");
+    figures.memory_available = memoryLine(*text, "MemAvailable:");
+  }
+  struct statvfs disk {};
+  if (::statvfs(root.c_str(), &disk) == 0) {
+    figures.disk_total = uint64_t{disk.f_blocks} * disk.f_frsize;
+    figures.disk_free = uint64_t{disk.f_bavail} * disk.f_frsize;
+  }
+  return figures;
+}
+
+}  // namespace cctl::shim

@@ -1,0 +1,575 @@
+#include "shim/service_process.h"
+
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "base/file.h"
+#include "model/host_paths.h"
+#include "shim/launch.h"
+#include "shim/ports.h"
+#include "shim/proc.h"
+
+namespace cctl::shim {
+namespace {
+
+using protocol::EventKind;
+using protocol::ExitReport;
+using protocol::InstanceState;
+using protocol::RestartWhen;
+
+constexpr size_t kCheckSlice = 16u << 20;  // bytes hashed in one turn of the loop
+constexpr Millis kExitPoll{50};            // where there are no process descriptors
+
+Millis millisOf(const timeval& time) {
+  return Millis(int64_t{time.tv_sec} * 1000 + time.tv_usec / 1000);
+}
+
+void noteStatus(int status, ExitReport& report) {
+  if (WIFEXITED(status)) report.exit_status = WEXITSTATUS(status);
+  if (WIFSIGNALED(status)) {
+    report.signal = WTERMSIG(status);
+    report.core = WCOREDUMP(status);
+  }
+}
+
+// linux/pidfd.h of Linux 6.15, which older headers lack.
+struct PidfdInfo {
+  uint64_t mask = 0;
+  uint64_t cgroupid = 0;
+  uint32_t pids[3] = {};
+  uint32_t ids[8] = {};
+  int32_t exit_code = 0;
+};
+constexpr uint64_t kPidfdInfoExit = 1u << 3;
+
+// How a process that is not our child ended: a zombie's status is in /proc/PID/stat, and after it
+// was reaped newer kernels still tell it by the descriptor.
+std::optional<int> statusByDescriptor(const Fd& pidfd) {
+  PidfdInfo info;
+  info.mask = kPidfdInfoExit;
+  if (!pidfd || ::ioctl(pidfd.get(), _IOWR(0xFF, 11, PidfdInfo), &info) != 0) return std::nullopt;
+  if ((info.mask & kPidfdInfoExit) == 0) return std::nullopt;
+  return info.exit_code;
+}
+
+std::optional<int> foreignStatus(const Fd& pidfd, int pid, uint64_t start_ticks) {
+  const auto stat = readProcStat(pid);
+  if (stat && stat->start_ticks == start_ticks && stat->dead()) return stat->exit_code;
+  return statusByDescriptor(pidfd);
+}
+
+bool clean(const ExitReport& report) { return report.exit_status == 0; }
+
+}  // namespace
+
+std::string describeExit(const ExitReport& report) {
+  if (report.exit_status) return fmt::format("exit status {}", *report.exit_status);
+  if (!report.signal) return "ended; its status is not known";
+  const char* name = ::sigabbrev_np(*report.signal);
+  return fmt::format("signal {} ({}){}", *report.signal, name ? name : "?",
+                     report.core ? ", core dumped" : "");
+}
+
+ServiceProcess::ServiceProcess(Host& host, protocol::GenerationSpec spec, LogFile& log,
+                               std::function<void(ServiceProcess&)> on_ready)
+    : host_(host),
+      spec_(std::move(spec)),
+      log_(log),
+      on_ready_(std::move(on_ready)),
+      since_(host.loop.clock().wall()),
+      backoff_(spec_.restart) {
+  const GenerationRecord& memo = memory();
+  if (!memo.last_exit.isNull())
+    if (auto report = protocol::decodeReply<ExitReport>(memo.last_exit.text)) last_exit_ = *report;
+  if (memo.failure.empty()) return;
+  state_ = State::kFailed;
+  since_ = memo.since;
+  problem_ = memo.failure;
+}
+
+GenerationRecord& ServiceProcess::memory() const {
+  return *host_.state.find(ref())->find(spec_.generation);
+}
+
+void ServiceProcess::record(EventKind kind, std::string text, std::optional<ExitReport> exit) {
+  protocol::Event event;
+  event.kind = kind;
+  event.service = spec_.service;
+  event.index = spec_.index;
+  event.generation = spec_.generation;
+  event.version = spec_.version;
+  event.pid = pid_ > 0 ? pid_ : (exit ? exit->pid : 0);
+  event.text = std::move(text);
+  event.exit = std::move(exit);
+  host_.journal.append(std::move(event));
+}
+
+void ServiceProcess::enter(State state) {
+  state_ = state;
+  since_ = host_.loop.clock().wall();
+  timer_.reset();
+  GenerationRecord& memo = memory();
+  memo.since = since_;
+  if (state != State::kFailed) memo.failure.clear();
+  host_.state.touch();
+}
+
+// ---- the table's cells -------------------------------------------------------------------------
+
+void ServiceProcess::on(ProcessEvent event) {
+  switch (actionFor(state_, event)) {
+    case ProcessAction::kIgnore:
+    case ProcessAction::kJoin:
+      return;
+    case ProcessAction::kLaunch:
+      return launch();
+    case ProcessAction::kAlready:
+      return event == ProcessEvent::kStart ? answerStart() : answerStop();
+    case ProcessAction::kTerminate:
+      return terminate();
+    case ProcessAction::kKill:
+      return killAll();
+    case ProcessAction::kStartAfter:
+      start_after_stop_ = true;
+      return;
+    case ProcessAction::kStopped:
+      return stopped();
+    case ProcessAction::kDied:
+      return died();
+    case ProcessAction::kBecomeReady:
+      return becomeReady();
+    case ProcessAction::kGiveUp:
+      return giveUp();
+    case ProcessAction::kRest:
+      enter(State::kStopped);
+      return answerStop();
+  }
+}
+
+// ---- orders ------------------------------------------------------------------------------------
+
+void ServiceProcess::start(OnStarted done) {
+  if (starters_.empty()) ordered_at_ = host_.loop.now();
+  starters_.push_back(std::move(done));
+  if (state_ != State::kStarting && state_ != State::kStopping && !running()) {
+    backoff_.reset();
+    memory().restarts = 0;
+  }
+  memory().up = true;
+  on(ProcessEvent::kStart);
+}
+
+void ServiceProcess::startByPolicy() { on(ProcessEvent::kStart); }
+
+void ServiceProcess::stop(OnStopped done) {
+  stoppers_.push_back(std::move(done));
+  start_after_stop_ = false;
+  memory().up = false;
+  host_.state.touch();
+  on(ProcessEvent::kStop);
+}
+
+void ServiceProcess::restart(OnStarted done) {
+  if (!running() && state_ != State::kStarting) return start(std::move(done));
+  ordered_at_ = host_.loop.now();
+  starters_.push_back(std::move(done));
+  start_after_stop_ = true;
+  memory().up = true;
+  on(ProcessEvent::kStop);
+}
+
+bool ServiceProcess::signal(int number) { return running() && signalProcess(pidfd_, pid_, number); }
+
+void ServiceProcess::answerStart() {
+  protocol::StartReply reply;
+  reply.state = state_;
+  reply.generation = spec_.generation;
+  reply.pid = pid_;
+  reply.took = std::chrono::duration_cast<Millis>(host_.loop.now() - ordered_at_);
+  if (state_ != State::kReady) {
+    reply.problem = problem_;
+    reply.health_answer = health_answer_;
+    reply.port_taken = port_taken_;
+    reply.exit = last_exit_;
+  }
+  for (const OnStarted& done : std::exchange(starters_, {})) done(reply);
+}
+
+void ServiceProcess::answerStop() {
+  for (const OnStopped& done : std::exchange(stoppers_, {})) done(killed_);
+}
+
+// ---- launching ---------------------------------------------------------------------------------
+
+void ServiceProcess::launch() {
+  enter(State::kStarting);
+  problem_.clear();
+  health_answer_.clear();
+  port_taken_.clear();
+  const ReleaseManifest* release = host_.store.find(spec_.service, spec_.version);
+  if (!release)
+    return refuse(fmt::format("{} {} is not installed on this host", spec_.service, spec_.version));
+  if (release->digest != spec_.release_digest)
+    return refuse(fmt::format("{} {} is installed with another digest than generation {} names",
+                              spec_.service, spec_.version, spec_.generation));
+  check_ =
+      std::make_unique<ReleaseCheck>(host_.store.dirOf(*release), *release, &host_.store.cache());
+  checkSlice();
+}
+
+// The first slice at once: a restart, whose files are known, goes through without a detour.
+void ServiceProcess::checkSlice() {
+  if (check_->step(kCheckSlice)) return onChecked();
+  host_.loop.soon([this, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired() && check_) checkSlice();
+  });
+}
+
+void ServiceProcess::onChecked() {
+  const auto check = std::move(check_);
+  if (!check->problems().empty()) {
+    std::string text = fmt::format("{} {} is not what was installed: {}", spec_.service,
+                                   spec_.version, check->problems().front());
+    if (check->problems().size() > 1)
+      text += fmt::format(" and {} more", check->problems().size() - 1);
+    record(EventKind::kRefused, text);
+    return refuse(std::move(text));
+  }
+  port_taken_ = takenPorts(spec_.ports);
+  if (!port_taken_.empty())
+    return refuse(fmt::format("port {} ({}) is held by another process",
+                              spec_.ports.at(port_taken_.front()), port_taken_.front()));
+  if (auto begun = begin(); !begun) refuse(begun.error().message);
+}
+
+Result<void> ServiceProcess::begin() {
+  CCTL_TRY(LaunchPlan plan, planLaunch(host_, spec_, spec_.argv));
+  if (!plan.unverified.empty())
+    record(EventKind::kStart,
+           fmt::format("{} is not part of the release: unverified", plan.unverified));
+  CCTL_CHECK(spawnWithPipes(plan.request));
+  watchExit();
+  record(EventKind::kStart, fmt::format("started {}", fmt::join(spec_.argv, " ")));
+  timer_ = host_.loop.after(spec_.start_timeout, [this] { on(ProcessEvent::kTimeout); });
+  startProbe();
+  return {};
+}
+
+Result<void> ServiceProcess::spawnWithPipes(SpawnRequest& request) {
+  CCTL_TRY(LogPipe out, makeLogPipe());
+  CCTL_TRY(LogPipe err, makeLogPipe());
+  request.out_fd = out.write.get();
+  request.err_fd = err.write.get();
+  started_ = host_.loop.clock().wall();
+  const auto remember = [&](int pid, uint64_t start_ticks) -> Result<void> {
+    memory().process = ProcessRecord{pid, start_ticks, started_, false, out.inode, err.inode};
+    auto written = host_.state.writeNow();
+    // With a full disk a service that runs is worth more than a record of it.
+    if (!written && written.error().code == Code::kNoSpace) return {};
+    return written;
+  };
+  auto child = spawn(request, remember);
+  if (!child) {
+    memory().process.reset();
+    host_.state.touch();
+    return fail(child.error());
+  }
+  pid_ = child->pid;
+  start_ticks_ = child->start_ticks;
+  pidfd_ = std::move(child->pidfd);
+  own_child_ = true;
+  killed_ = false;
+  capture_ = std::make_unique<LogCapture>(host_.loop, log_);
+  capture_->add('O', std::move(out.read));
+  capture_->add('E', std::move(err.read));
+  return {};
+}
+
+void ServiceProcess::watchExit() {
+  if (pidfd_)
+    watch_ = host_.loop.watch(pidfd_.get(), EPOLLIN,
+                              [this](uint32_t events) { onProcessEvent(events); });
+  if (!watch_) pollExit();
+}
+
+void ServiceProcess::startProbe() {
+  ProbeTarget target;
+  target.probe = spec_.ready;
+  if (const auto port = spec_.ports.find(spec_.ready.port); port != spec_.ports.end())
+    target.port = port->second;
+  target.addresses = {"127.0.0.1", "::1"};
+  if (!host_.identity.advertise.empty()) target.addresses.push_back(host_.identity.advertise);
+  if (spec_.ready.kind == protocol::ProbeKind::kExec) {
+    auto plan = planLaunch(host_, spec_, spec_.ready.argv);
+    if (!plan) {
+      health_answer_ = plan.error().message;
+      return;  // never ready: the start time-out says so
+    }
+    target.command = std::move(plan->request);
+    target.command.exe_fd = -1;  // by path: it runs many times
+  }
+  probe_ = std::make_unique<ReadinessProbe>(
+      host_.loop, std::move(target), [this] { return objectionToReady(); },
+      [this] { on(ProcessEvent::kReady); });
+}
+
+std::string ServiceProcess::objectionToReady() const {
+  const auto port = spec_.ports.find(spec_.ready.port);
+  if (spec_.ready.kind == protocol::ProbeKind::kExec || port == spec_.ports.end()) return {};
+  return foreignListener(pid_, start_ticks_, port->second);
+}
+
+void ServiceProcess::refuse(std::string problem) {
+  problem_ = std::move(problem);
+  on(ProcessEvent::kNoLaunch);
+}
+
+void ServiceProcess::becomeReady() {
+  probe_.reset();
+  enter(State::kReady);
+  ready_at_ = host_.loop.now();
+  GenerationRecord& memo = memory();
+  memo.was_ready = true;
+  if (memo.process) memo.process->ready = true;
+  record(EventKind::kReady,
+         fmt::format("ready after {}", humanDuration(std::chrono::duration_cast<Millis>(
+                                           host_.loop.clock().wall() - started_))));
+  on_ready_(*this);
+  answerStart();
+}
+
+void ServiceProcess::giveUp() {
+  if (probe_) health_answer_ = probe_->lastAnswer();
+  for (const auto& [name, port] : spec_.ports)
+    if (!foreignListener(pid_, start_ticks_, port).empty()) port_taken_.push_back(name);
+  problem_ = fmt::format("not ready within {}", formatDuration(spec_.start_timeout));
+  if (!health_answer_.empty()) problem_ += "; its probe last saw: " + health_answer_;
+  died_of_timeout_ = true;
+  record(EventKind::kStop, problem_);
+  terminate();
+}
+
+// ---- ending ------------------------------------------------------------------------------------
+
+void ServiceProcess::terminate() {
+  probe_.reset();
+  check_.reset();
+  enter(State::kStopping);
+  if (!running()) return on(ProcessEvent::kExit);  // its files were still being checked
+  signalGroup(pidfd_, pid_, spec_.stop_signal);
+  signalGroup(pidfd_, pid_, SIGCONT);  // a stopped process would not see it
+  timer_ = host_.loop.after(spec_.stop_grace, [this] { on(ProcessEvent::kTimer); });
+}
+
+void ServiceProcess::killAll() {
+  killed_ = true;
+  record(EventKind::kStop,
+         fmt::format("still running after {}: killed", formatDuration(spec_.stop_grace)));
+  signalGroup(pidfd_, pid_, SIGKILL);
+}
+
+void ServiceProcess::pollExit() {
+  poll_ = host_.loop.after(kExitPoll, [this] {
+    onProcessEvent(0);
+    if (running()) pollExit();
+  });
+}
+
+// What it left behind would hold its ports. The leader's pid is still ours (a zombie), or no
+// longer anybody's session.
+static void killRemains(const Fd& pidfd, int pid, uint64_t start_ticks, bool own_child) {
+  if (own_child) signalGroup(pidfd, pid, SIGKILL);
+  for (const int member : sessionMembers(pid, start_ticks)) {
+    const Fd handle = openPidfd(member);
+    const auto stat = readProcStat(member);
+    if (stat && stat->session == pid) signalProcess(handle, member, SIGKILL);
+  }
+}
+
+bool ServiceProcess::collectExit(ExitReport& report) {
+  if (!own_child_) {
+    if (aliveProcess(pid_, start_ticks_)) return false;
+    killRemains(pidfd_, pid_, start_ticks_, false);
+    if (const auto status = foreignStatus(pidfd_, pid_, start_ticks_)) noteStatus(*status, report);
+    return true;
+  }
+  siginfo_t info{};
+  if (::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+      info.si_pid == 0)
+    return errno == ECHILD && info.si_pid == 0 && !aliveProcess(pid_, start_ticks_);
+  killRemains(pidfd_, pid_, start_ticks_, true);
+  int status = 0;
+  rusage usage{};
+  if (::wait4(pid_, &status, WNOHANG, &usage) != pid_) return true;
+  noteStatus(status, report);
+  report.cpu_user = millisOf(usage.ru_utime);
+  report.cpu_system = millisOf(usage.ru_stime);
+  report.max_rss = static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+  return true;
+}
+
+void ServiceProcess::onProcessEvent(uint32_t) {
+  ExitReport report;
+  report.pid = pid_;
+  report.at = host_.loop.clock().wall();
+  report.uptime = std::max(Millis(0), std::chrono::duration_cast<Millis>(report.at - started_));
+  errno = 0;
+  if (running() && collectExit(report)) onExit(std::move(report));
+}
+
+void ServiceProcess::forgetProcess() {
+  watch_.reset();
+  poll_.reset();
+  probe_.reset();
+  pidfd_.reset();
+  capture_.reset();
+  pid_ = 0;
+  memory().process.reset();
+  host_.state.touch();
+}
+
+void ServiceProcess::onExit(ExitReport report) {
+  if (capture_) {
+    capture_->drain();
+    report.last_lines = capture_->lastLines();
+  }
+  if (probe_) health_answer_ = probe_->lastAnswer();
+  if (state_ == State::kReady || state_ == State::kUnhealthy)
+    backoff_.wasReadyFor(std::chrono::duration_cast<Millis>(host_.loop.now() - ready_at_));
+  last_exit_ = report;
+  memory().last_exit.text = protocol::encodeReply(report);
+  forgetProcess();
+  if (state_ != State::kStopping)
+    problem_ = fmt::format("{} after {}", describeExit(report), humanDuration(report.uptime));
+  record(EventKind::kExit, describeExit(report), std::move(report));
+  on(ProcessEvent::kExit);
+}
+
+void ServiceProcess::failFor(std::string why) {
+  enter(State::kFailed);
+  GenerationRecord& memo = memory();
+  memo.up = false;
+  memo.failure = why;
+  record(EventKind::kFailed, std::move(why));
+}
+
+// Its process ended, or could not be begun, and nobody had asked for that.
+void ServiceProcess::died() {
+  check_.reset();
+  const bool never_ready = !memory().was_ready;
+  const RestartWhen when = spec_.restart.when;
+  const bool ended_well = last_exit_ && clean(*last_exit_) && !died_of_timeout_;
+  died_of_timeout_ = false;
+  if (never_ready) {
+    failFor(problem_);
+  } else if (when == RestartWhen::kNever || (when == RestartWhen::kOnFailure && ended_well)) {
+    memory().up = false;
+    if (ended_well)
+      enter(State::kStopped);
+    else
+      failFor(problem_);
+  } else if (const auto delay = backoff_.next(host_.loop.now()); !delay) {
+    failFor(fmt::format("crash loop: more than {} restarts in {}; last: {}",
+                        spec_.restart.limit_count, formatDuration(spec_.restart.limit_window),
+                        problem_));
+  } else {
+    ++memory().restarts;
+    enter(State::kBackoff);
+    if (delay->count() > 0) {
+      record(EventKind::kBackoff, fmt::format("restart in {}", humanDuration(*delay)));
+      timer_ = host_.loop.after(*delay, [this] { on(ProcessEvent::kTimer); });
+    }
+    answerStart();
+    if (delay->count() == 0) on(ProcessEvent::kTimer);
+    return;
+  }
+  answerStart();
+}
+
+void ServiceProcess::stopped() {
+  if (std::exchange(died_of_timeout_, false)) {
+    if (stoppers_.empty() && !start_after_stop_) {
+      died_of_timeout_ = true;
+      return died();
+    }
+  }
+  enter(State::kStopped);
+  answerStop();
+  if (std::exchange(start_after_stop_, false)) {
+    backoff_.reset();
+    memory().restarts = 0;
+    return launch();
+  }
+  if (starters_.empty()) return;
+  problem_ = "stopped by another order before it was ready";
+  answerStart();
+}
+
+// ---- adoption ----------------------------------------------------------------------------------
+
+bool ServiceProcess::adopt() {
+  const std::optional<ProcessRecord> process = memory().process;
+  if (!process || !aliveProcess(process->pid, process->start_ticks)) return false;
+  Fd handle = openPidfd(process->pid);
+  // Again, now that the descriptor pins it: the pid may have been another's in between.
+  if (!aliveProcess(process->pid, process->start_ticks)) return false;
+  pid_ = process->pid;
+  start_ticks_ = process->start_ticks;
+  started_ = process->started;
+  pidfd_ = std::move(handle);
+  siginfo_t info{};
+  own_child_ = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+  capture_ = std::make_unique<LogCapture>(host_.loop, log_);
+  if (auto out = reopenLogPipe(pid_, 1, process->out_pipe))
+    capture_->add('O', std::move(out->read));
+  if (auto err = reopenLogPipe(pid_, 2, process->err_pipe))
+    capture_->add('E', std::move(err->read));
+  watchExit();
+  record(EventKind::kAdopt, "taken over by a new shim");
+  ready_at_ = host_.loop.now();
+  enter(process->ready ? State::kReady : State::kStarting);
+  since_ = memory().since = process->started;
+  if (state_ == State::kReady) return true;
+  ordered_at_ = host_.loop.now();
+  timer_ = host_.loop.after(spec_.start_timeout, [this] { on(ProcessEvent::kTimeout); });
+  startProbe();
+  return true;
+}
+
+// ---- status ------------------------------------------------------------------------------------
+
+protocol::InstanceStatus ServiceProcess::status() const {
+  protocol::InstanceStatus status;
+  const GenerationRecord& memo = memory();
+  status.service = spec_.service;
+  status.index = spec_.index;
+  status.generation = spec_.generation;
+  status.version = spec_.version;
+  status.release_digest = spec_.release_digest;
+  status.spec_digest = spec_.spec_digest;
+  status.state = state_;
+  status.pid = pid_;
+  status.since = since_;
+  status.ports = spec_.ports;
+  status.restarts = memo.restarts;
+  status.last_exit = last_exit_;
+  if (state_ == State::kFailed || state_ == State::kBackoff) status.note = problem_;
+  if (state_ == State::kFailed && !memo.failure.empty()) status.note = memo.failure;
+  if (!running()) return status;
+  if (const auto stat = aliveProcess(pid_, start_ticks_)) {
+    status.rss = stat->rss_pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+    status.cpu = ticksToMillis(stat->user_ticks + stat->system_ticks);
+    status.threads = stat->threads;
+    status.fds = countFds(pid_);
+  }
+  return status;
+}
+
+}  // namespace cctl::shim

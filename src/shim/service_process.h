@@ -1,0 +1,128 @@
+// One generation of one instance as a process: started, watched, restarted, stopped, adopted.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "shim/backoff.h"
+#include "shim/host.h"
+#include "shim/log_capture.h"
+#include "shim/machine.h"
+#include "shim/probe.h"
+#include "shim/release_check.h"
+#include "shim/spawn.h"
+
+namespace cctl::shim {
+
+class ServiceProcess {
+ public:
+  using OnStarted = std::function<void(const protocol::StartReply&)>;
+  using OnStopped = std::function<void(bool killed)>;
+
+  // `on_ready` comes at each time it becomes ready. `host` and `log` must outlive it, and the
+  // state must hold the generation's record as long as this lives.
+  ServiceProcess(Host& host, protocol::GenerationSpec spec, LogFile& log,
+                 std::function<void(ServiceProcess&)> on_ready);
+
+  // An order. Answered once ready, failed, or stopped by another order.
+  void start(OnStarted done);
+  // The policy of a boot, or of a shim that finds it gone: like the restart after a crash.
+  void startByPolicy();
+  // An order. Answered once nothing of it runs; also takes it out of backoff and failed.
+  void stop(OnStopped done);
+  void restart(OnStarted done);
+  // To its main process. False when none runs.
+  bool signal(int number);
+  // Takes over the process in the record, if it still lives; false when it does not.
+  bool adopt();
+
+  const protocol::GenerationSpec& spec() const { return spec_; }
+  void setConfig(std::vector<protocol::ConfigFile> config) { spec_.config = std::move(config); }
+  protocol::InstanceState state() const { return state_; }
+  bool running() const { return pid_ > 0; }
+  int pid() const { return pid_; }
+  // All but what the supervisor adds: current, wanted.
+  protocol::InstanceStatus status() const;
+
+ private:
+  using State = protocol::InstanceState;
+
+  void on(ProcessEvent event);
+  void enter(State state);
+
+  // Launching.
+  void launch();
+  void checkSlice();
+  void onChecked();
+  [[nodiscard]] Result<void> begin();
+  [[nodiscard]] Result<void> spawnWithPipes(SpawnRequest& request);
+  void watchExit();
+  void startProbe();
+  std::string objectionToReady() const;
+  void refuse(std::string problem);
+  void becomeReady();
+  void giveUp();
+
+  // Ending.
+  void terminate();
+  void killAll();
+  void onProcessEvent(uint32_t events);
+  void pollExit();
+  [[nodiscard]] bool collectExit(protocol::ExitReport& report);
+  void forgetProcess();
+  void onExit(protocol::ExitReport report);
+  void died();
+  void failFor(std::string why);
+  void stopped();
+
+  void answerStart();
+  void answerStop();
+  void record(protocol::EventKind kind, std::string text,
+              std::optional<protocol::ExitReport> exit = std::nullopt);
+  GenerationRecord& memory() const;
+  protocol::InstanceRef ref() const { return {spec_.service, spec_.index}; }
+
+  Host& host_;
+  protocol::GenerationSpec spec_;
+  LogFile& log_;
+  std::function<void(ServiceProcess&)> on_ready_;
+
+  State state_ = State::kStopped;
+  WallTime since_{};
+  Backoff backoff_;
+  std::vector<OnStarted> starters_;
+  std::vector<OnStopped> stoppers_;
+  bool start_after_stop_ = false;
+  bool died_of_timeout_ = false;  // the stop under way is that of a start that took too long
+  bool killed_ = false;
+  SteadyTime ordered_at_{};
+
+  std::unique_ptr<ReleaseCheck> check_;
+  std::unique_ptr<ReadinessProbe> probe_;
+  std::unique_ptr<LogCapture> capture_;
+  Timer timer_;  // start time-out, backoff or grace, by state
+  Timer poll_;
+
+  int pid_ = 0;
+  uint64_t start_ticks_ = 0;
+  bool own_child_ = false;
+  Fd pidfd_;
+  Watch watch_;
+  WallTime started_{};
+  SteadyTime ready_at_{};
+
+  std::string problem_;
+  std::string health_answer_;
+  std::vector<std::string> port_taken_;
+  std::optional<protocol::ExitReport> last_exit_;
+  // Outlived by callbacks that are posted to the loop.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+// "exit status 3", "signal 11 (SEGV), core dumped", "ended; its status is not known".
+std::string describeExit(const protocol::ExitReport& report);
+
+}  // namespace cctl::shim

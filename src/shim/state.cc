@@ -1,0 +1,110 @@
+#include "shim/state.h"
+
+#include <algorithm>
+
+#include "protocol/codec.h"
+#include "shim/sealed_file.h"
+
+namespace cctl::shim {
+
+// Found by the field visitors of protocol/codec.h. M is the record, const when written.
+#define CCTL_FIELDS(Type)                               \
+  template <typename V, typename M>                     \
+  requires std::is_same_v<std::remove_const_t<M>, Type> \
+  static void describe(V& v, M& m)
+
+CCTL_FIELDS(ProcessRecord) {
+  v("pid", m.pid), v("start_ticks", m.start_ticks), v("started", m.started), v("ready", m.ready);
+  v("out_pipe", m.out_pipe), v("err_pipe", m.err_pipe);
+}
+CCTL_FIELDS(GenerationRecord) {
+  v("generation", m.generation), v("ports", m.ports), v("prepared", m.prepared), v("up", m.up);
+  v("was_ready", m.was_ready), v("restarts", m.restarts), v.maybe("failure", m.failure);
+  v("since", m.since), v.maybe("process", m.process), v("last_exit", m.last_exit);
+}
+CCTL_FIELDS(InstanceRecord) {
+  v("service", m.ref.service), v("index", m.ref.index), v("current", m.current);
+  v("next_generation", m.next_generation), v("held", m.held), v.maybe("held_by", m.held_by);
+  v("generations", m.generations);
+}
+CCTL_FIELDS(StateData) {
+  v("boot_id", m.boot_id), v("tokens", m.tokens), v("instances", m.instances);
+}
+#undef CCTL_FIELDS
+
+Json encodeState(const StateData& state) { return protocol::encodeFields(state); }
+Result<StateData> decodeState(const Json& json) { return protocol::decodeFields<StateData>(json); }
+
+GenerationRecord* InstanceRecord::find(int generation) {
+  for (GenerationRecord& record : generations)
+    if (record.generation == generation) return &record;
+  return nullptr;
+}
+
+Result<void> State::load() {
+  auto json = readSealed(path_, "state");
+  if (!json && json.error().code == Code::kNotFound) return {};
+  if (!json) return fail(json.error());
+  auto data = decodeState(*json);
+  if (!data) return fail(data.error().context(path_));
+  data_ = std::move(*data);
+  return {};
+}
+
+InstanceRecord* State::find(const protocol::InstanceRef& ref) {
+  for (InstanceRecord& record : data_.instances)
+    if (record.ref == ref) return &record;
+  return nullptr;
+}
+
+InstanceRecord& State::findOrMake(const protocol::InstanceRef& ref) {
+  if (InstanceRecord* found = find(ref)) return *found;
+  auto& instances = data_.instances;
+  const auto after = std::find_if(instances.begin(), instances.end(),
+                                  [&](const InstanceRecord& other) { return ref < other.ref; });
+  InstanceRecord record;
+  record.ref = ref;
+  return *instances.insert(after, std::move(record));
+}
+
+void State::erase(const protocol::InstanceRef& ref) {
+  auto& instances = data_.instances;
+  instances.erase(std::remove_if(instances.begin(), instances.end(),
+                                 [&](const InstanceRecord& other) { return other.ref == ref; }),
+                  instances.end());
+  touch();
+}
+
+void State::touch() {
+  dirty_ = true;
+  schedule();
+}
+
+Result<void> State::writeNow() {
+  dirty_ = false;
+  return writeSealed(path_, "state", encodeState(data_), Sync::kNo);
+}
+
+void State::whenDurable(Done done) {
+  waiting_.push_back(std::move(done));
+  schedule();
+}
+
+void State::schedule() {
+  if (std::exchange(scheduled_, true)) return;
+  loop_.atTurnEnd([this] { flush(); });
+}
+
+void State::flush() {
+  scheduled_ = false;
+  const std::vector<Done> waiting = std::exchange(waiting_, {});
+  Result<void> written;
+  if (dirty_ || !waiting.empty()) {
+    written =
+        writeSealed(path_, "state", encodeState(data_), waiting.empty() ? Sync::kNo : Sync::kYes);
+    dirty_ = !written;  // retried with the next change
+  }
+  for (const Done& done : waiting) done(written);
+}
+
+}  // namespace cctl::shim

@@ -1,0 +1,97 @@
+// What must outlive the shim: which instances there are, what should run, and as which process.
+// ROOT/shim/state/state.json, a sealed file (PROTOCOL.md, "Files").
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "protocol/messages.h"
+#include "shim/event_loop.h"
+
+namespace cctl::shim {
+
+// A process, by what no later process can have too: pid and start time (within one boot).
+struct ProcessRecord {
+  int pid = 0;
+  uint64_t start_ticks = 0;
+  WallTime started{};
+  bool ready = false;
+  uint64_t out_pipe = 0;  // inodes of its log pipes, to know them again
+  uint64_t err_pipe = 0;
+  bool operator==(const ProcessRecord&) const = default;
+};
+
+struct GenerationRecord {
+  int generation = 0;
+  std::map<std::string, int> ports;
+  bool prepared = false;
+  bool up = false;         // should run now, on this boot
+  bool was_ready = false;  // since it was prepared
+  int restarts = 0;
+  std::string failure;  // why it is failed; empty when it is not
+  WallTime since{};
+  std::optional<ProcessRecord> process;
+  JsonText last_exit;  // an ExitReport, or null
+  bool operator==(const GenerationRecord&) const = default;
+};
+
+struct InstanceRecord {
+  protocol::InstanceRef ref;
+  int current = 0;  // the generation that a boot starts; 0: none yet
+  int next_generation = 1;
+  bool held = false;  // by `stop`: stays down until started
+  std::string held_by;
+  std::vector<GenerationRecord> generations;  // ascending
+
+  GenerationRecord* find(int generation);
+};
+
+struct StateData {
+  std::string boot_id;
+  std::map<std::string, uint64_t> tokens;  // highest fencing token seen, by service
+  std::vector<InstanceRecord> instances;
+};
+
+Json encodeState(const StateData& state);
+[[nodiscard]] Result<StateData> decodeState(const Json& json);
+
+// Holds the data and writes it. Not thread-safe.
+class State {
+ public:
+  // `loop` must outlive it.
+  State(std::string path, EventLoop& loop) : path_(std::move(path)), loop_(loop) {}
+
+  // Nothing there: an empty state. Corrupt: the error; nothing is guessed.
+  [[nodiscard]] Result<void> load();
+
+  StateData& data() { return data_; }
+  InstanceRecord* find(const protocol::InstanceRef& ref);
+  InstanceRecord& findOrMake(const protocol::InstanceRef& ref);
+  void erase(const protocol::InstanceRef& ref);
+
+  // Written by the end of this turn of the loop; survives a SIGKILL from then on.
+  void touch();
+  // The same at once: before a child may run.
+  [[nodiscard]] Result<void> writeNow();
+  // `done` runs once all that was changed before is on disk: one fsync serves the whole turn.
+  using Done = std::function<void(Result<void>)>;
+  void whenDurable(Done done);
+
+ private:
+  void schedule();
+  void flush();
+
+  std::string path_;
+  EventLoop& loop_;
+  StateData data_;
+  bool scheduled_ = false;
+  bool dirty_ = false;
+  std::vector<Done> waiting_;
+};
+
+}  // namespace cctl::shim
