@@ -30,7 +30,7 @@ ALLOWED = {
 # One header that a layer may include against the table, with the reason.
 EXCEPTIONS = {
     # (including file's layer, header): reason
-    ("ops", "shim/embedded.h"): "the bytes of the shim's executable, which ops places on hosts",
+    ("cli", "shim/embedded.h"): "the bytes of the shim's executable, which main hands to ops to place",
 }
 
 # Libraries that only some layers may include at all.
@@ -146,7 +146,8 @@ SELF_TEST = {
     "src/shim/t.cc": ("  #  include <libssh/libssh.h>\n", "only transport"),
     "src/transport/u.h": ("#pragma once\n#include <libssh/libssh.h>\n", None),
     "src/ops/v.cc": ('#include "shim/supervisor.h"\n', "not shim"),
-    "src/ops/w.cc": ('#include "shim/embedded.h"\n', None),
+    "src/ops/w.cc": ('#include "shim/embedded.h"\n', "not shim"),
+    "src/cli/main.cc": ('#include "shim/embedded.h"\n', None),
     "src/cli/c.cc": ('#include "ops/o.h"\n#include "serve/p.h"\n#include <CLI/CLI.hpp>\n', None),
     "src/serve/d.cc": ('#include "cli/c.h"\n', "not cli"),
     "src/protocol/codec.h": ("#pragma once\n#include <nlohmann/json.hpp>\n", None),
