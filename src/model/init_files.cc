@@ -30,9 +30,9 @@ hosts:
 constexpr std::string_view kClusterTail = R"(: {}
 
 groups:
-  hello-hosts: [)";
+  hello-hosts: [")";
 
-constexpr std::string_view kClusterEnd = R"(]
+constexpr std::string_view kClusterEnd = R"("]
 
 # The hosts that keep the registry: 1, 3, 5 or 7 of them. Left out: the first three.
 # registry: {hosts: "host[1-3]"}

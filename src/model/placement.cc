@@ -27,7 +27,9 @@ class Placer {
   void keep(const Placement& previous, int count) {
     for (const Placed& old : previous) {
       const auto host = placed_.find(old.host);
-      if (old.instance.index >= count || host == placed_.end() || host->second >= room_) continue;
+      if (old.instance.index < 0 || old.instance.index >= count || host == placed_.end() ||
+          host->second >= room_)
+        continue;
       if (at_.count(old.instance.index) == 0) put(old.instance.index, old.host);
     }
   }

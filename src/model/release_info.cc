@@ -92,6 +92,10 @@ std::vector<std::string> checkFit(const ReleaseInfo& release, const HostFacts& h
     checkLibc(elf, host, reasons);
     checkLibraries(elf, own, host, reasons);
   }
+  for (const ScriptNeeds& script : release.scripts)
+    if (host.interpreters && host.interpreters->count(script.interpreter) == 0)
+      reasons.push_back(fmt::format("{} needs {}, which the host does not have", script.path,
+                                    script.interpreter));
   return reasons;
 }
 

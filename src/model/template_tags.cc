@@ -32,6 +32,8 @@ class TagScanner {
   std::vector<Tag> scan() {
     for (size_t at = text_.find("{{"); at != std::string_view::npos; at = text_.find("{{", at))
       at = scanTag(at);
+    // After a wrong closing tag, what is left open follows from that.
+    if (mismatched_) open_.clear();
     for (const size_t open : open_)
       problems_.add(tags_[open].where, fmt::format("section {} is never closed", tags_[open].name),
                     fmt::format("add {{{{/{}}}}}", tags_[open].name));
@@ -114,6 +116,7 @@ class TagScanner {
   }
 
   void reportMismatch(const Tag& tag) {
+    mismatched_ = true;
     if (open_.empty())
       return problems_.add(tag.where, fmt::format("{{{{/{}}}}} closes nothing", tag.name),
                            "remove it");
@@ -128,6 +131,7 @@ class TagScanner {
   Problems& problems_;
   std::vector<Tag> tags_;
   std::vector<size_t> open_;
+  bool mismatched_ = false;
   size_t counted_ = 0;
   int line_ = 1;
   int column_ = 1;

@@ -12,6 +12,8 @@ struct BadByte {
   int column = 1;  // in characters
   unsigned byte = 0;
   bool control = false;  // a control character; else not UTF-8
+
+  friend bool operator==(const BadByte&, const BadByte&) = default;
 };
 
 // The first byte that is not part of valid UTF-8, or is a control character other than tab, line

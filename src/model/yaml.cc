@@ -57,7 +57,8 @@ struct Open {
 
 class TreeBuilder final : public YAML::EventHandler {
  public:
-  TreeBuilder(const std::string& file, Problems& problems) : file_(file), problems_(problems) {}
+  TreeBuilder(const std::string& file, Problems& problems)
+      : file_(file), problems_(problems), root_({file, 1, 1}, Node::Scalar{}) {}
 
   Node takeRoot() { return std::move(root_); }
 
@@ -70,7 +71,9 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     if (awaitsKey()) return refuseKey(place(mark), "a key is missing or is null");
     // The library's mark is that of the next token, which may be lines away.
-    const Location where = awaitsValue() ? open_.back().pending->where : place(mark);
+    const Location where = awaitsValue()   ? open_.back().pending->where
+                           : open_.empty() ? Location{file_, 1, 1}
+                                           : place(mark);
     add(Node(where, Node::Scalar{}), anchor);
   }
 
@@ -159,7 +162,10 @@ class TreeBuilder final : public YAML::EventHandler {
   }
 
   void begin(const Location& where, const std::string& tag, YAML::anchor_t anchor, bool is_map) {
-    if (awaitsKey()) abandon(where, "a list or a map cannot be a key", "write the key as text");
+    // The library takes a bracket that is never closed for the beginning of a key, too.
+    if (awaitsKey())
+      abandon(where, "a list or a map cannot be a key, or a bracket is never closed",
+              "close each bracket, and write keys as text");
     count(where, 1);
     checkDepth(where, 1);
     checkTag(where, tag);
@@ -200,9 +206,9 @@ class TreeBuilder final : public YAML::EventHandler {
 
   const std::string& file_;
   Problems& problems_;
+  Node root_;
   std::vector<Open> open_;
   std::map<YAML::anchor_t, Node> anchors_;
-  Node root_;
   size_t nodes_ = 0;
   int documents_ = 0;
 };
@@ -228,11 +234,49 @@ bool checkBytes(std::string_view bytes, const std::string& file, Problems& probl
   return true;
 }
 
+int hexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+// The code unit of "\uXXXX" at `at`; 0 when there is none.
+uint32_t unicodeEscape(std::string_view text, size_t at) {
+  if (at + 6 > text.size() || text.substr(at, 2) != "\\u") return 0;
+  uint32_t unit = 0;
+  for (size_t i = at + 2; i < at + 6; ++i) {
+    if (hexDigit(text[i]) < 0) return 0;
+    unit = unit * 16 + static_cast<uint32_t>(hexDigit(text[i]));
+  }
+  return unit;
+}
+
+// JSON writes characters past U+FFFF as two escapes, which YAML does not know: one escape of
+// YAML's takes their place. Only for JSON, where a backslash always escapes.
+std::string joinSurrogates(std::string_view bytes) {
+  std::string text(bytes);
+  for (size_t at = text.find('\\'); at != std::string::npos; at = text.find('\\', at)) {
+    const uint32_t high = unicodeEscape(text, at), low = unicodeEscape(text, at + 6);
+    const bool pair = high >= 0xD800 && high < 0xDC00 && low >= 0xDC00 && low < 0xE000;
+    if (pair)
+      text.replace(at, 12,
+                   fmt::format("\\U{:08X}", 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)));
+    at += pair ? 10 : 2;
+  }
+  return text;
+}
+
+bool isJson(std::string_view bytes) {
+  const size_t first = bytes.find_first_not_of(" \t\r\n");
+  return first != std::string_view::npos && (bytes[first] == '{' || bytes[first] == '[');
+}
+
 void readDocuments(std::string_view bytes, const std::string& file, Node& root,
                    Problems& problems) {
-  std::istringstream stream{std::string(bytes)};
   TreeBuilder builder(file, problems);
   try {
+    std::istringstream stream(isJson(bytes) ? joinSurrogates(bytes) : std::string(bytes));
     YAML::Parser parser(stream);
     while (parser.HandleNextDocument(builder)) {
     }

@@ -1,0 +1,279 @@
+#include "model/manifest.h"
+
+#include <doctest/doctest.h>
+
+#include "unit/model/inventory_fixture.h"
+
+using namespace cctl;
+using namespace cctl::fixture;
+
+namespace {
+
+const char kFull[] = R"(service: sudoku-solver
+place: {group: solvers, count: 3, spread: rack}
+run: [bin/sudoku-solver, --port, "{{port.main}}", --conf, "{{conf_dir}}/solver.conf"]
+ports: {main: auto, admin: auto}
+config: [{template: solver.conf.mustache, path: solver.conf, mode: "0640"}]
+depends_on: [puzzle-store]
+env: {THREADS: "4"}
+user: nobody
+limits: {nofile: 65536, core: unlimited}
+health:
+  ready: {http: "admin:/healthz"}
+  start_timeout: 45s
+restart: {policy: on-failure, backoff: 200ms..20s, limit: "5 in 2m"}
+stop: {signal: INT, grace: 3s}
+boot: start
+upgrade: {batch: 25%, order: stop-first, drain: 2s}
+on_change: {puzzle-store: reload}
+logs: {max_size: 32M, keep: 7}
+vars: {depth: 3}
+)";
+
+Inventory fullInventory() {
+  return mustLoad(
+      MemoryFiles({{"inv/cluster.yaml", kCluster},
+                   {"inv/services/sudoku-solver.yaml", kFull},
+                   {"inv/services/puzzle-store.yaml",
+                    "service: puzzle-store\nplace: {hosts: [host4]}\nrun: [bin/store]\n"},
+                   {"inv/templates/solver.conf.mustache",
+                    "{{#services.puzzle-store}}{{address}}{{/services.puzzle-store}}"}}));
+}
+
+// The problems of a manifest that is sound but for these lines; each without its place.
+std::string problemsWith(const std::string& lines) {
+  std::string manifest = lines + "\n";
+  const auto lacks = [&](const char* key) {
+    return manifest.find(key) != 0 && manifest.find("\n" + std::string(key)) == std::string::npos;
+  };
+  if (lacks("service:")) manifest += "service: s\n";
+  if (lacks("place:")) manifest += "place: {hosts: [host1]}\n";
+  if (lacks("run:")) manifest += "run: [bin/s]\n";
+  std::string text;
+  for (const Problem& problem : load(kCluster, manifest).problems)
+    text += problem.hint.empty() ? problem.message + "\n"
+                                 : problem.message + "; " + problem.hint + "\n";
+  return text;
+}
+
+Manifest read(const std::string& lines) {
+  return mustLoad(kCluster, "service: s\nplace: {hosts: [host1]}\nrun: [bin/s]\n" + lines)
+      .services.at(ServiceName("s"));
+}
+
+}  // namespace
+
+TEST_CASE("the interface's manifest, as far as this build enforces it") {
+  const Inventory inventory = fullInventory();
+  const Manifest& m = inventory.services.at(ServiceName("sudoku-solver"));
+  CHECK(m.place.group == "solvers");
+  CHECK(m.place.count == 3);
+  CHECK(m.place.spread == "rack");
+  CHECK(m.run.size() == 5);
+  CHECK(m.run[2].text == "{{port.main}}");
+  CHECK(m.ports.size() == 2);
+  CHECK(m.allPortsAuto());
+  CHECK(m.config[0].mode == 0640);
+  CHECK(m.depends_on == std::vector{ServiceName("puzzle-store")});
+  CHECK(m.env.at("THREADS").text == "4");
+  CHECK(m.user == "nobody");
+  CHECK(m.limits.nofile == 65536);
+  CHECK(m.limits.core == Limits::kUnlimited);
+  CHECK(std::get<HttpProbe>(m.health.ready).port == "admin");
+  CHECK(std::get<HttpProbe>(m.health.ready).path == "/healthz");
+  CHECK(m.health.start_timeout == Millis(45'000));
+  CHECK(m.restart.policy == RestartPolicy::kOnFailure);
+  CHECK(m.restart.backoff_first == Millis(200));
+  CHECK(m.restart.backoff_most == Millis(20'000));
+  CHECK(m.restart.limit_count == 5);
+  CHECK(m.restart.limit_window == Millis(120'000));
+  CHECK(m.stop.signal == 2);
+  CHECK(m.stop.grace == Millis(3000));
+  CHECK(m.upgrade.batch.value == 25);
+  CHECK(m.upgrade.batch.percent);
+  CHECK(m.upgrade.order == UpgradeOrder::kStopFirst);
+  CHECK(m.upgrade.drain == Millis(2000));
+  CHECK(m.on_change.at(ServiceName("puzzle-store")) == OnChange::kReload);
+  CHECK(m.logs.max_size == 32u << 20);
+  CHECK(m.logs.keep == 7);
+  CHECK(m.vars.at("depth").text() == "3");
+}
+
+TEST_CASE("defaults of a manifest") {
+  const Manifest m = read("");
+  CHECK(std::holds_alternative<NoProbe>(m.health.ready));
+  CHECK(m.health.start_timeout == Millis(30'000));
+  CHECK(m.restart.policy == RestartPolicy::kAlways);
+  CHECK(m.stop.signal == 15);
+  CHECK(m.upgrade.batch.of(10) == 1);
+  CHECK_FALSE(m.limits.nofile);
+  CHECK(m.user.empty());
+}
+
+TEST_CASE("the default order is start-first unless a port is fixed") {
+  CHECK(read("").upgrade.order == UpgradeOrder::kStartFirst);
+  CHECK(read("ports: {main: auto}").upgrade.order == UpgradeOrder::kStartFirst);
+  CHECK(read("ports: {main: 8080, admin: auto}").upgrade.order == UpgradeOrder::kStopFirst);
+  CHECK(problemsWith("ports: {main: 8080}\nupgrade: {order: start-first}") ==
+        "upgrade.order: start-first, but a port is a fixed number that two cannot hold at once; "
+        "make the port auto, or write stop-first\n");
+}
+
+TEST_CASE("batches are at least one and percentages round down") {
+  CHECK(Batch{25, true}.of(10) == 2);
+  CHECK(Batch{25, true}.of(3) == 1);
+  CHECK(Batch{100, true}.of(3) == 3);
+  CHECK(Batch{4, false}.of(3) == 4);
+}
+
+TEST_CASE("probes") {
+  CHECK(std::get<TcpProbe>(read("ports: {a: auto}\nhealth: {ready: {tcp: a}}").health.ready).port ==
+        "a");
+  CHECK(std::get<ExecProbe>(
+            read("health: {ready: {exec: [bin/check, '{{instance.index}}']}}").health.ready)
+            .argv.size() == 2);
+}
+
+TEST_CASE("known keys that this build does not enforce are refused by name") {
+  for (const char* lines :
+       {"failover: {after: 5s, to: spare}", "health: {live: {tcp: main}}",
+        "health: {ready: {notify: true}}", "limits: {memory: 512M}", "limits: {cpu: 2}",
+        "boot: wait", "singleton: true", "upgrade: {canary: 1}", "upgrade: {observe: 5s}",
+        "upgrade: {max_failures: 0}", "upgrade: {max_unreachable: 0}",
+        "ports: {main: {socket: true}}", "ports: {main: {socket: true, port: auto}}"}) {
+    const std::string problems = problemsWith(lines);
+    CHECK_MESSAGE(problems.find("is known, but not enforced by this build; remove it until a later "
+                                "version enforces it") != std::string::npos,
+                  lines, " → ", problems);
+    CHECK_MESSAGE(problems.find("unknown key") == std::string::npos, problems);
+  }
+}
+
+TEST_CASE("mistakes in a manifest") {
+  const std::pair<const char*, const char*> cases[] = {
+      {"service: Sudoku", "\"Sudoku\" is not a service name"},
+      {"service: [a]", "service: a list where a single value belongs"},
+      {"service:", "service: nothing where a single value belongs"},
+      {"plaec: {}", "unknown key \"plaec\"; did you mean \"place\"?"},
+      {"place: {}", "place has no hosts"},
+      {"place: {group: solvers, hosts: [host1]}", "place has both group and hosts"},
+      {"place: {group: solvers, count: 2, per_host: 2}", "both count and per_host"},
+      {"place: {hosts: [host1], count: 2}", "place.count goes with a group"},
+      {"place: {hosts: [host1], spread: rack}", "place.spread goes with a group"},
+      {"place: {hosts: [host1, host1]}", "host1 is named twice"},
+      {"place: {group: solvers, count: 0}", "\"0\" is not a whole number from 1 to 10000"},
+      {"place: {group: solvers, count: -1}", "\"-1\" is not a whole number"},
+      {"place: {group: solvers, count: 2.5}", "\"2.5\" is not a whole number"},
+      {"place: {group: solvers, count: 99999999999999999999}", "is not a whole number"},
+      {"place: host1", "place: a single value where a map"},
+      {"run: bin/s", "run: a single value where a list belongs; write like [bin/server"},
+      {"run: []", "run: names no program"},
+      {"run: ['']", "run: names no program"},
+      {"run: [../x]", "run: the program's path leaves the release"},
+      {"run: [bin/../../x]", "leaves the release"},
+      {"run: [[x]]", "a list where a single value belongs"},
+      {"ports: {main: 0}", "ports.main: \"0\" is not a port; write auto, or a number"},
+      {"ports: {main: 65536}", "is not a port"},
+      {"ports: {main: +80}", "is not a port"},
+      {"ports: {main: 0x50}", "is not a port"},
+      {"ports: {main: }", "ports.main: nothing where a single value belongs"},
+      {"ports: {main: {}}", "ports.main: a map where a single value belongs"},
+      {"ports: {main: {port: 1, x: 2}}", "unknown key \"ports.main.x\""},
+      {"ports: {'a b': auto}", "is not a port's name"},
+      {"ports: {a-b: auto, a_b: auto}", "would both be PORT_A_B"},
+      {"ports: {a: 80, b: 80}", "ports.b: a is port 80 already"},
+      {"ports: [main]", "ports: a list where a map"},
+      {"config: {template: a, path: b}", "config: a map where a list belongs"},
+      {"config: [{template: a}]", "config.path is missing"},
+      {"config: [{path: a}]", "config.template is missing"},
+      {"config: [{template: a, path: /etc/passwd}]", "leaves the conf directory"},
+      {"config: [{template: a, path: ../x}]", "leaves the conf directory"},
+      {"config: [{template: a, path: a/../../x}]", "leaves the conf directory"},
+      {"config: [{template: a, path: a/}]", "leaves the conf directory"},
+      {"config: [{template: a, path: b, mode: 640}, {template: a, path: b}]", "b is written twice"},
+      {"config: [{template: a, path: b, mode: 0999}]", "is not a file mode"},
+      {"config: [{template: a, path: b, mode: 4755}]", "is not a file mode"},
+      {"config: [{template: a, path: b, mode: rw}]", "is not a file mode"},
+      {"config: [{template: a, path: b, owner: x}]", "unknown key \"config.owner\""},
+      {"depends_on: [A]", "is not a service name"},
+      {"depends_on: a", "depends_on: a single value where a list"},
+      {"depends_on: [t, t]", "depends_on: t is named twice"},
+      {"env: {1A: x}", "\"1A\" is not a variable's name"},
+      {"env: {A-B: x}", "is not a variable's name"},
+      {"env: {A=B: x}", "is not a variable's name"},
+      {"env: {CLUSTERCTL_HOST: x}", "is set by clusterctl"},
+      {"env: {LISTEN_FDS: x}", "is set by clusterctl"},
+      {"env: {A: [x]}", "env.A: a list where a single value belongs"},
+      {"env: {A: '{{nope}}'}", "unknown name \"nope\""},
+      {"env: {A: '{{port.main}}'}", "unknown name \"port.main\"; name that port in ports"},
+      {"env: {A: '{{#services.x}}{{/services.x}}'}", "name that service in depends_on"},
+      {"user: -x", "is not a user name"},
+      {"user: 'a b'", "is not a user name"},
+      {"limits: {nofile: many}", "is not a whole number"},
+      {"limits: {nofil: 1}", "did you mean \"nofile\"?"},
+      {"limits: {core: 5X}", "\"5X\" is not a size"},
+      {"health: {ready: {}}", "health.ready wants one probe"},
+      {"health: {ready: {tcp: a, exec: [x]}}", "health.ready wants one probe"},
+      {"health: {ready: {tcp: main}}", "the service has no port \"main\"; add it to ports"},
+      {"ports: {main: auto}\nhealth: {ready: {tcp: mian}}", "did you mean \"main\"?"},
+      {"health: {ready: {http: admin}}", "is not a port's name and a path"},
+      {"health: {ready: {http: 'admin:healthz'}}", "is not a port's name and a path"},
+      {"health: {ready: {http: ':/x'}}", "is not a port's name and a path"},
+      {"ports: {a: auto}\nhealth: {ready: {http: \"a:/x\\r\\ny\"}}",
+       "is not a port's name and a path"},
+      {"health: {ready: {exec: []}}", "health.ready.exec: names no program"},
+      {"health: {start_timeout: 1ms}", "1ms is not between 100ms and 1d"},
+      {"health: {start_timeout: 30}", "\"30\" is not a duration"},
+      {"health: ready", "health: a single value where a map"},
+      {"restart: {policy: sometimes}", "is not one of always, on-failure, never"},
+      {"restart: {policy: alway}", "did you mean \"always\"?"},
+      {"restart: {backoff: 30s..1s}", "does not rise"},
+      {"restart: {backoff: 0ms..1s}", "does not rise"},
+      {"restart: {backoff: x}", "is not a duration"},
+      {"restart: {limit: 10}", "is not a limit; write like \"10 in 1m\""},
+      {"restart: {limit: '0 in 1m'}", "is not a limit"},
+      {"restart: {limit: '10 in 0s'}", "is not between"},
+      {"restart: {limit: '10 in x'}", "is not a duration"},
+      {"stop: {signal: TREM}", "did you mean TERM?"},
+      {"stop: {grace: 2d}", "2d is not between 0ms and 1d"},
+      {"upgrade: {batch: 0}", "is neither a number of instances nor a percentage"},
+      {"upgrade: {batch: 101%}", "is neither"},
+      {"upgrade: {batch: '%'}", "is neither"},
+      {"upgrade: {batch: 2 %}", "is neither"},
+      {"upgrade: {order: startfirst}", "did you mean \"start-first\"?"},
+      {"boot: never", "is not one of start"},
+      {"on_change: {t: reload}", "on_change: \"t\" is not in depends_on"},
+      {"depends_on: [t]\non_change: {t: relod}", "did you mean \"reload\"?"},
+      {"logs: {max_size: 1K}", "is not between 4.0 KiB and"},
+      {"logs: {keep: -1}", "is not a whole number"},
+      {"vars: {a.b: 1}", "is not a variable's name"},
+  };
+  for (const auto& [lines, with] : cases) {
+    const std::string problems = problemsWith(lines);
+    CHECK_MESSAGE(problems.find(with) != std::string::npos, lines, " → ", problems);
+  }
+}
+
+TEST_CASE("many mistakes in one manifest all come at once, with their places") {
+  CHECK(manifestProblems("service: s\n"
+                         "place: {group: solvers, count: x}\n"
+                         "run: [bin/s, '{{vars.x}}']\n"
+                         "ports: {main: 99999}\n"
+                         "restart: {policy: x, backof: 1s}\n") ==
+        "inv/services/s.yaml:2:32: place.count: \"x\" is not a whole number from 1 to 10000\n"
+        "inv/services/s.yaml:3:14: unknown name \"vars.x\"; define it, or remove the tag\n"
+        "inv/services/s.yaml:4:15: ports.main: \"99999\" is not a port; write auto, or a number "
+        "from 1 to 65535\n"
+        "inv/services/s.yaml:5:19: restart.policy: \"x\" is not one of always, on-failure, never; "
+        "write one of these\n"
+        "inv/services/s.yaml:5:22: unknown key \"restart.backof\"; did you mean \"backoff\"?\n");
+}
+
+TEST_CASE("a fixed port inside the pool draws a warning") {
+  const LoadedInventory loaded =
+      load(kCluster, "service: s\nplace: {hosts: [host1]}\nrun: [x]\nports: {main: 21005}\n");
+  CHECK(loaded.ok());
+  CHECK(textOf(loaded.warnings) ==
+        "inv/services/s.yaml:4:15: ports.main: 21005 lies in the pool for auto ports, 21000-29999; "
+        "another service may hold it: choose one outside\n");
+}
