@@ -341,9 +341,10 @@ void LinkLoop::turn() {
 
 void LinkLoop::waitForEvents() {
   const bool unsent = ssh_blocking_flush(session_.get(), 0) == SSH_AGAIN;
-  std::vector<pollfd> fds{{session_.fd(), static_cast<short>(POLLIN | (unsent ? POLLOUT : 0)), 0},
-                          {signal_.fd(), POLLIN, 0}};
-  std::vector<Channel*> watched;
+  fds_.clear();
+  fds_.push_back({session_.fd(), static_cast<short>(POLLIN | (unsent ? POLLOUT : 0)), 0});
+  fds_.push_back({signal_.fd(), POLLIN, 0});
+  watched_.clear();
   for (const auto& channel : channels_) {
     const int fd = channel->user()->pollFd();
     if (fd < 0 || !channel->isOpen()) continue;
