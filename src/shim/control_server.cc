@@ -242,7 +242,7 @@ Result<Fd> listenUnix(const std::string& path, mode_t mode) {
   if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
     return failErrno(errno, path);
   if (::chmod(path.c_str(), mode) != 0) return failErrno(errno, path);
-  if (::listen(fd.get(), 256) != 0) return failErrno(errno, path);
+  if (::listen(fd.get(), 1024) != 0) return failErrno(errno, path);
   return fd;
 }
 
@@ -268,13 +268,20 @@ void ControlServer::refuse(int fd, const std::string& why) {
 }
 
 void ControlServer::onAccept() {
-  Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-  if (!fd) {
+  for (int i = 0; i < 64; ++i) {
+    Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (fd) {
+      admit(std::move(fd));
+      continue;
+    }
     if (errno != EMFILE && errno != ENFILE && errno != ENOMEM) return;
     watch_.change(0);  // the connection stays in the backlog; asking at once would spin
     rest_ = loop_.after(Millis(200), [this] { watch_.change(EPOLLIN); });
     return;
   }
+}
+
+void ControlServer::admit(Fd fd) {
   ucred peer{};
   socklen_t length = sizeof peer;
   if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return;

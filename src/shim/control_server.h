@@ -71,6 +71,7 @@ class ControlServer {
 
  private:
   void onAccept();
+  void admit(Fd fd);
   void refuse(int fd, const std::string& why);
 
   EventLoop& loop_;

@@ -31,6 +31,13 @@ std::string readAt(int fd, uint64_t offset, size_t limit) {
   return text;
 }
 
+// Of one width, so that names sort by age: "2026-11-23T10:00:00.123Z-000.log".
+std::string rotatedName(WallTime time, int serial) {
+  std::string text = formatTime(time);
+  if (text.find('.') == std::string::npos) text.insert(text.size() - 1, ".000");
+  return fmt::format("{}-{:03}{}", text, serial, kRotatedSuffix);
+}
+
 // Where the last `lines` lines of the file begin, and how many there were.
 struct TailStart {
   uint64_t offset = 0;
@@ -74,9 +81,11 @@ Result<void> LogFile::openCurrent() {
 }
 
 void LogFile::rotate() {
-  std::string name = formatTime(clock_.wall()) + std::string(kRotatedSuffix);
-  // Two in one millisecond: the later one waits for the next line.
-  if (::faccessat(dir_fd_.get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) return;
+  std::string name;
+  for (int serial = 0; serial < 1000; ++serial) {
+    name = rotatedName(clock_.wall(), serial);
+    if (::faccessat(dir_fd_.get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0) break;
+  }
   if (::renameat(dir_fd_.get(), kCurrent, dir_fd_.get(), name.c_str()) != 0) return;
   file_.reset();
   auto files = filesOldestFirst();
@@ -84,15 +93,32 @@ void LogFile::rotate() {
   for (size_t i = 0; i + keep < files.size(); ++i) ::unlinkat(dir_fd_.get(), files[i].c_str(), 0);
 }
 
+// As many whole lines as fit the current file; one line always does in an empty one.
+size_t LogFile::fitting(std::string_view lines) const {
+  const uint64_t room = limits_.max_size > size_ ? limits_.max_size - size_ : 0;
+  if (lines.size() <= room) return lines.size();
+  const size_t cut = room == 0 ? std::string_view::npos : lines.rfind('\n', room - 1);
+  if (cut != std::string_view::npos) return cut + 1;
+  return size_ > 0 ? 0 : lines.find('\n') + 1;
+}
+
 Result<void> LogFile::write(std::string_view lines) {
-  if (file_ && size_ > 0 && size_ + lines.size() > limits_.max_size) rotate();
-  if (!file_) CCTL_CHECK(openCurrent());
-  if (auto written = writeAll(file_.get(), lines); !written) {
-    // Take back half a line.
-    [[maybe_unused]] const int cut = ::ftruncate(file_.get(), static_cast<off_t>(size_));
-    return written;
+  while (!lines.empty()) {
+    if (!file_) CCTL_CHECK(openCurrent());
+    const size_t part = fitting(lines);
+    if (part == 0) {
+      rotate();
+      if (file_) return fail(Code::kError, "{}: cannot be rotated", dir_);
+      continue;
+    }
+    if (auto written = writeAll(file_.get(), lines.substr(0, part)); !written) {
+      // Take back half a line.
+      [[maybe_unused]] const int cut = ::ftruncate(file_.get(), static_cast<off_t>(size_));
+      return written;
+    }
+    size_ += part;
+    lines.remove_prefix(part);
   }
-  size_ += lines.size();
   return {};
 }
 

@@ -54,6 +54,7 @@ class LogFile {
 
  private:
   [[nodiscard]] Result<void> openCurrent();
+  size_t fitting(std::string_view lines) const;
   [[nodiscard]] Result<void> write(std::string_view lines);
   void rotate();
   std::vector<std::string> filesOldestFirst() const;

@@ -133,13 +133,20 @@ Result<void> NamingServer::listen(const std::string& path) {
 }
 
 void NamingServer::onAccept() {
-  Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-  if (!fd) {
+  for (int i = 0; i < 64; ++i) {
+    Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (fd) {
+      admit(std::move(fd));
+      continue;
+    }
     if (errno != EMFILE && errno != ENFILE && errno != ENOMEM) return;
     watch_.change(0);
     rest_ = loop_.after(Millis(200), [this] { watch_.change(EPOLLIN); });
     return;
   }
+}
+
+void NamingServer::admit(Fd fd) {
   if (clients_.size() >= kMaxClients) return;
   const uint64_t id = next_id_++;
   auto client = std::make_shared<Client>(*this, id, std::move(fd));

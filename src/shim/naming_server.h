@@ -28,6 +28,7 @@ class NamingServer {
   class Client;
 
   void onAccept();
+  void admit(Fd fd);
   void onChange(const std::string& service);
   void drop(uint64_t id);
 

@@ -40,7 +40,8 @@ class ServiceProcess {
   bool adopt();
 
   const protocol::GenerationSpec& spec() const { return spec_; }
-  void setConfig(std::vector<protocol::ConfigFile> config) { spec_.config = std::move(config); }
+  // The next start uses these arguments, environment and files; its ports stay.
+  void rerender(protocol::GenerationSpec spec) { spec_ = std::move(spec); }
   protocol::InstanceState state() const { return state_; }
   bool running() const { return pid_ > 0; }
   int pid() const { return pid_; }

@@ -355,20 +355,23 @@ void Supervisor::signal(const protocol::SignalRequest& request, Done<protocol::E
 void Supervisor::reconfigure(const protocol::ReconfigureRequest& request,
                              Done<protocol::Empty> done) {
   const InstanceRef& ref = request.instance;
+  protocol::GenerationSpec spec;
   const auto written = [&]() -> Result<int> {
     CCTL_CHECK(fence(ref.service, request.caller));
     CCTL_TRY(InstanceRecord * record, instance(ref));
     CCTL_TRY(const GenerationRecord* generation, chooseGeneration(*record, request.generation));
-    CCTL_CHECK(checkConfig(request.config));
-    CCTL_TRY(auto spec, readGeneration(host_.root, ref, generation->generation));
+    CCTL_TRY(spec, readGeneration(host_.root, ref, generation->generation));
+    spec.argv = request.argv;
+    spec.env = request.env;
     spec.config = request.config;
+    CCTL_CHECK(checkSpec(spec));
     CCTL_CHECK(rewriteConfig(host_.root, spec));
     return generation->generation;
   }();
   if (!written) return done(fail(written.error()));
   order(ref, *written, request.caller, "reconfigure");
   if (ServiceProcess* process = findProcess(ref, *written)) {
-    process->setConfig(request.config);
+    process->rerender(spec);
     if (request.signal > 0) process->signal(request.signal);  // one that is down reads it at start
   }
   done(protocol::Empty{});
