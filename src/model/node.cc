@@ -34,6 +34,20 @@ Json toCanonicalJson(const Node& node) {
 
 }  // namespace
 
+Node::Node() = default;
+Node::Node(Location where, Scalar scalar) : where_(std::move(where)), value_(std::move(scalar)) {}
+Node::Node(Location where, Sequence items) : where_(std::move(where)), value_(std::move(items)) {}
+Node::Node(Location where, Map members) : where_(std::move(where)), value_(std::move(members)) {}
+Node::Node(const Node&) = default;
+Node::Node(Node&&) noexcept = default;
+Node& Node::operator=(const Node&) = default;
+Node& Node::operator=(Node&&) noexcept = default;
+Node::~Node() = default;
+
+bool Node::isScalar() const { return std::holds_alternative<Scalar>(value_); }
+bool Node::isSequence() const { return std::holds_alternative<Sequence>(value_); }
+bool Node::isMap() const { return std::holds_alternative<Map>(value_); }
+
 bool Node::isNull() const { return isScalar() && !quoted() && text().empty(); }
 
 const std::string& Node::text() const {

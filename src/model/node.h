@@ -28,15 +28,21 @@ class Node {
   using Sequence = std::vector<Node>;
   using Map = std::vector<Member>;  // in the order of the file; keys are unique
 
-  Node() = default;
-  Node(Location where, Scalar scalar) : where_(std::move(where)), value_(std::move(scalar)) {}
-  Node(Location where, Sequence items) : where_(std::move(where)), value_(std::move(items)) {}
-  Node(Location where, Map members) : where_(std::move(where)), value_(std::move(members)) {}
+  // All out of line: Member is complete only after this class.
+  Node();
+  Node(Location where, Scalar scalar);
+  Node(Location where, Sequence items);
+  Node(Location where, Map members);
+  Node(const Node&);
+  Node(Node&&) noexcept;
+  Node& operator=(const Node&);
+  Node& operator=(Node&&) noexcept;
+  ~Node();
 
   const Location& where() const { return where_; }
-  bool isScalar() const { return std::holds_alternative<Scalar>(value_); }
-  bool isSequence() const { return std::holds_alternative<Sequence>(value_); }
-  bool isMap() const { return std::holds_alternative<Map>(value_); }
+  bool isScalar() const;
+  bool isSequence() const;
+  bool isMap() const;
   bool isNull() const;
 
   // Empty for another kind.

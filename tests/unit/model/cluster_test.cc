@@ -132,7 +132,9 @@ TEST_CASE("mistakes in cluster.yaml") {
       {"cluster: a b", "is not a cluster's name"},
       {"clutser: x", "unknown key \"clutser\"; did you mean \"cluster\"?"},
   };
-  for (const auto& [lines, with] : cases) {
+  for (const auto& one : cases) {
+    const auto& lines = one.first;
+    const auto& with = one.second;
     const std::string problems = clusterProblems(std::string(lines) + "\n");
     CHECK_MESSAGE(problems.find(with) != std::string::npos, lines, " → ", problems);
   }
@@ -161,7 +163,11 @@ TEST_CASE("hosts are selected as --limit says") {
       {"", "\"\" has an empty part; write like solvers,!host3"},
       {"solvers,", "\"solvers,\" has an empty part; write like solvers,!host3"},
   };
-  for (const auto& [expression, hosts] : cases) CHECK(selected(inventory, expression) == hosts);
+  for (const auto& one : cases) {
+    const auto& expression = one.first;
+    const auto& hosts = one.second;
+    CHECK(selected(inventory, expression) == hosts);
+  }
   CHECK(selectHosts(inventory, "host[").error().code == Code::kUsage);
 }
 

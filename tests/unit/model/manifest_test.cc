@@ -248,7 +248,9 @@ TEST_CASE("mistakes in a manifest") {
       {"logs: {keep: -1}", "is not a whole number"},
       {"vars: {a.b: 1}", "is not a variable's name"},
   };
-  for (const auto& [lines, with] : cases) {
+  for (const auto& one : cases) {
+    const auto& lines = one.first;
+    const auto& with = one.second;
     const std::string problems = problemsWith(lines);
     CHECK_MESSAGE(problems.find(with) != std::string::npos, lines, " → ", problems);
   }

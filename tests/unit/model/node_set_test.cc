@@ -32,7 +32,11 @@ TEST_CASE("node sets expand") {
       {"[1-2]", "1 2"},
       {"h[0]", "h0"},
   };
-  for (const auto& [text, names] : cases) CHECK_MESSAGE(expanded(text) == names, text);
+  for (const auto& one : cases) {
+    const auto& text = one.first;
+    const auto& names = one.second;
+    CHECK_MESSAGE(expanded(text) == names, text);
+  }
 }
 
 TEST_CASE("what is no node set is refused, and nothing is too large") {
@@ -80,7 +84,11 @@ TEST_CASE("node sets fold") {
       {{"a1", "b1"}, "a1,b1"},
       {{"h1", "h01"}, "h01,h1"},
   };
-  for (const auto& [names, text] : cases) CHECK(foldNodeSet(names) == text);
+  for (const auto& one : cases) {
+    const auto& names = one.first;
+    const auto& text = one.second;
+    CHECK(foldNodeSet(names) == text);
+  }
 }
 
 TEST_CASE("folding and expanding are inverse") {

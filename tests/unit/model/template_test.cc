@@ -78,7 +78,11 @@ TEST_CASE("templates render") {
       {"{{name}}}", "solver}"},
       {"a\r\n{{#yes}}\r\nb\r\n{{/yes}}\r\n", "a\r\nb\r\n"},
   };
-  for (const auto& [text, result] : cases) CHECK_MESSAGE(render(text) == result, std::string(text));
+  for (const auto& one : cases) {
+    const auto& text = one.first;
+    const auto& result = one.second;
+    CHECK_MESSAGE(render(text) == result, std::string(text));
+  }
 }
 
 TEST_CASE("what is wrong in a template is said with its line and column") {
@@ -118,7 +122,9 @@ TEST_CASE("what is wrong in a template is said with its line and column") {
       {"{{#services.puzzle-store}}{{port.admin}}{{/services.puzzle-store}}",
        "t:1:27: unknown name \"port.admin\"; name that port in ports\n"},
   };
-  for (const auto& [text, result] : cases) {
+  for (const auto& one : cases) {
+    const auto& text = one.first;
+    const auto& result = one.second;
     const std::string rendered = render(text), checked = check(text);
     CHECK_MESSAGE(rendered.find(result) == 0, std::string(text), " → ", rendered);
     CHECK_MESSAGE(checked.find(result) == 0, std::string(text), " → ", checked);

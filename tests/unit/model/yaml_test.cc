@@ -114,7 +114,11 @@ TEST_CASE("hostile and broken documents are refused with their place") {
       {std::string(50, '[') + std::string(50, ']'), "nested deeper than 32"},
       {std::string(5u << 20, 'a'), "larger than 4 MiB"},
   };
-  for (const auto& [bytes, with] : cases) CHECK_MESSAGE(refused(bytes, with), bytes.substr(0, 60));
+  for (const auto& one : cases) {
+    const auto& bytes = one.first;
+    const auto& with = one.second;
+    CHECK_MESSAGE(refused(bytes, with), bytes.substr(0, 60));
+  }
 }
 
 TEST_CASE("alias bombs stop at the limit of nodes") {
