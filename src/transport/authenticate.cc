@@ -68,8 +68,6 @@ class Authentication {
         files_.push_back(std::move(file));
       }
     }
-    socket_ = agentSocket();
-    identities_ = agents_.identities(socket_, *deadline_, cancel_);
   }
 
   std::string agentSocket() const {
@@ -161,7 +159,10 @@ class Authentication {
     return first;
   }
 
+  // The agent is not asked before it is needed: it may be slow, or ask a person.
   Step tryAgent() {
+    socket_ = agentSocket();
+    identities_ = agents_.identities(socket_, *deadline_, cancel_);
     const auto offered = offers();
     if (offered.empty()) return false;
     for (const auto& identity : offered) done_.insert(identity.blob);

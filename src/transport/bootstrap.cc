@@ -285,7 +285,7 @@ Result<std::string> place(HostLink& link, const HostProbe& probe, const Bootstra
   if (result.exit_status != 0 || !answer) {
     return fail(placeError(link, result, request, probe.root));
   }
-  return lastLines(*answer, 1u << 20);
+  return answer->substr(0, answer->find('\n'));
 }
 
 }  // namespace

@@ -59,8 +59,8 @@ class HostLink {
   virtual ~HostLink() = default;
 
   // Runs a command to its end. kUnreachable: the link was lost in the middle, whether the command
-  // had its effect is unknown. On timeout or cancel the command is sent SIGTERM and its channel
-  // closed.
+  // had its effect is unknown. On timeout or cancel the command is sent SIGTERM (which sshd does
+  // not pass on for root), its input ends and its channel is closed.
   [[nodiscard]] virtual Result<ExecResult> exec(const ExecRequest& request, Deadline deadline,
                                                 const CancelToken* cancel = nullptr) = 0;
 

@@ -18,8 +18,9 @@ int noteAsked(const char*, char*, size_t, int, int, void* asked) {
   return -1;
 }
 
-std::string publicBlobFromPubFile(const std::string& path) {
-  const auto text = readFile(path + ".pub", 1u << 20);
+// Of a file as ssh-keygen writes it: type, blob, comment.
+std::string blobFromPubFile(const std::string& path) {
+  const auto text = readFile(path, 1u << 20);
   if (!text) return {};
   const auto begin = text->find(' ');
   if (begin == std::string::npos) return {};
@@ -33,6 +34,15 @@ std::string publicBlobOfKey(ssh_key key) {
   auto blob = base64Decode(text);
   ssh_string_free_char(text);
   return blob.value_or("");
+}
+
+// A certificate holds its type, a nonce, and then the key's own fields (PROTOCOL.certkeys).
+bool certifies(std::string_view certificate, std::string_view public_blob) {
+  WireReader key(public_blob), signed_key(certificate);
+  key.string();
+  signed_key.string();
+  signed_key.string();
+  return !signed_key.failed() && !key.failed() && signed_key.rest().starts_with(key.rest());
 }
 
 std::optional<std::string> permissionProblem(const std::string& path) {
@@ -92,7 +102,7 @@ KeyFile readKeyFile(const std::string& path) {
   if (!asked) return unusable(std::move(file), "no private key that can be read");
   file.state = KeyFile::State::kEncrypted;
   file.public_blob = publicBlobOf(*text);
-  if (file.public_blob.empty()) file.public_blob = publicBlobFromPubFile(path);
+  if (file.public_blob.empty()) file.public_blob = blobFromPubFile(path + ".pub");
   return file;
 }
 
@@ -143,10 +153,10 @@ ssh_key KeyStore::withCertificate(ssh_key key, const std::string& certificate_fi
   const std::lock_guard lock(mutex_);
   const auto [slot, fresh] = certified_.try_emplace({key, certificate_file});
   if (!fresh) return slot->second.get();
+  if (!certifies(blobFromPubFile(certificate_file), publicBlobOfKey(key))) return nullptr;
   ssh_key certificate = nullptr;
   if (ssh_pki_import_cert_file(certificate_file.c_str(), &certificate) != SSH_OK) return nullptr;
   const KeyPtr owned(certificate);
-  if (ssh_key_cmp(certificate, key, SSH_KEY_CMP_PUBLIC) != 0) return nullptr;
   KeyPtr copy(ssh_key_dup(key));
   if (!copy || ssh_pki_copy_cert_to_privkey(certificate, copy.get()) != SSH_OK) return nullptr;
   slot->second = std::move(copy);

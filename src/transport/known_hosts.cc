@@ -173,7 +173,7 @@ void KnownHosts::addLine(std::string_view text, size_t file, size_t number) {
   if (names.empty() || names.starts_with('#') || names.starts_with('@')) return;
   line.key.type = nextWord(text);
   auto blob = base64Decode(nextWord(text));
-  if (!blob || typeOfBlob(*blob) != line.key.type) return;
+  if (!blob || line.key.type.empty() || typeOfBlob(*blob) != line.key.type) return;
   line.key.blob = std::move(*blob);
 
   const size_t index = lines_.size();

@@ -12,6 +12,8 @@ namespace cctl::ssh {
 namespace {
 
 constexpr size_t kChunk = 64u << 10;
+constexpr Millis kRetry{20};  // of a session that sshd had no room for
+constexpr Millis kJustEnded{2000};
 constexpr int kChunksPerTurn = 8;  // then other channels and the network have their turn
 
 }  // namespace
@@ -68,7 +70,7 @@ class LinkLoop::Channel {
 
   bool begin(LinkLoop& loop) {
     if (ended_) return false;
-    if (isSession() && loop.sessions_ >= loop.session_limit_) return false;
+    if (isSession() && !mayBegin(loop)) return false;
     handle_ = ssh_channel_new(loop.session_.get());
     if (handle_ == nullptr) {
       end({Error{Code::kError, "out of memory"}, {}, {}});
@@ -132,14 +134,27 @@ class LinkLoop::Channel {
       if (!isSession()) accepted();
       return;
     }
-    // sshd allows only so many sessions on one connection (MaxSessions): wait for one of ours.
-    if (isSession() && loop.sessions_ > 1 && !loop.lost()) {
-      release();
-      loop.session_limit_ = --loop.sessions_;
-      state_ = State::kWaiting;
-      return;
-    }
+    const bool shared = loop.sessions_ > 1 || loop.sessionJustEnded();
+    if (isSession() && shared && !loop.lost()) return waitForSession(loop);
     refuse(loop);
+  }
+
+  // sshd allows only so many sessions on one connection (MaxSessions): wait for one of ours, or,
+  // when one has just ended, for sshd to count it so.
+  void waitForSession(LinkLoop& loop) {
+    release();
+    --loop.sessions_;
+    loop.session_limit_ = std::max<size_t>(loop.sessions_, 1);
+    not_before_ = std::chrono::steady_clock::now() + kRetry;
+    loop.retry_ = true;
+    state_ = State::kWaiting;
+  }
+
+  bool mayBegin(LinkLoop& loop) const {
+    if (loop.sessions_ >= loop.session_limit_) return false;
+    if (std::chrono::steady_clock::now() >= not_before_) return true;
+    loop.retry_ = true;
+    return false;
   }
 
   void stepRequesting(LinkLoop& loop) {
@@ -231,6 +246,7 @@ class LinkLoop::Channel {
     release();
     if (isSession()) {
       --loop.sessions_;
+      loop.session_ended_ = std::chrono::steady_clock::now();
       loop.again_ = true;  // one that waits for a session may begin
     }
     return false;
@@ -242,6 +258,7 @@ class LinkLoop::Channel {
   ssh_channel_callbacks_struct callbacks_{};
   State state_ = State::kWaiting;
   ChannelEnd result_;
+  SteadyTime not_before_{};
   bool busy_ = true;  // to be looked at in the next turn
   bool woken_ = false;
   bool unread_ = false;  // libssh holds data that the user had no room for
@@ -331,7 +348,7 @@ bool LinkLoop::takeOrders() {
 }
 
 void LinkLoop::turn() {
-  again_ = false;
+  again_ = retry_ = false;
   packets_seen_ = packet_counter_.in_packets;
   for (auto it = channels_.begin(); it != channels_.end() && !lost();) {
     const bool keep = !(*it)->needsTurn() || (*it)->progress(*this);
@@ -353,9 +370,9 @@ void LinkLoop::waitForEvents() {
   }
   // libssh takes packets in also while it sends: what they changed wants another turn first.
   if (packet_counter_.in_packets != packets_seen_) again_ = true;
-  const int timeout = again_ ? 0 : static_cast<int>(options_.alive_interval.count());
+  const Millis timeout = again_ ? Millis(0) : retry_ ? kRetry : options_.alive_interval;
   armQuickAck(session_.fd());
-  if (::poll(fds_.data(), fds_.size(), timeout) > 0) dispatch();
+  if (::poll(fds_.data(), fds_.size(), static_cast<int>(timeout.count())) > 0) dispatch();
 }
 
 void LinkLoop::dispatch() {
@@ -388,6 +405,11 @@ void LinkLoop::keepAlive() {
         fmt::format("no sign of life for {} s",
                     std::chrono::duration_cast<std::chrono::seconds>(now - last_heard_).count());
   }
+}
+
+bool LinkLoop::sessionJustEnded() const {
+  return session_ended_ != SteadyTime{} &&
+         std::chrono::steady_clock::now() - session_ended_ < kJustEnded;
 }
 
 bool LinkLoop::lost() const {

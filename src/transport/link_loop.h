@@ -101,6 +101,7 @@ class LinkLoop {
   void dispatch();
   void keepAlive();
   bool lost() const;
+  bool sessionJustEnded() const;
   void shutDown();
   Error lossError() const;
 
@@ -111,10 +112,12 @@ class LinkLoop {
 
   // Of the loop's thread only.
   Channels channels_;
-  size_t sessions_ = 0;        // exec channels open or being opened
-  size_t session_limit_ = 10;  // sshd's MaxSessions, as far as known
-  uint64_t packets_seen_ = 0;  // when the last turn began
-  bool again_ = false;         // another turn is due without waiting
+  size_t sessions_ = 0;         // exec channels open or being opened
+  size_t session_limit_ = 10;   // sshd's MaxSessions, as far as known
+  uint64_t packets_seen_ = 0;   // when the last turn began
+  SteadyTime session_ended_{};  // when the last exec channel was closed
+  bool retry_ = false;          // a refused channel waits a moment
+  bool again_ = false;          // another turn is due without waiting
   bool broken_ = false;
   std::string broken_reason_;
   uint64_t bytes_heard_ = 0;

@@ -24,6 +24,11 @@ constexpr const char* kHostKeys =
     "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,"
     "sk-ssh-ed25519@openssh.com,sk-ecdsa-sha2-nistp256@openssh.com,rsa-sha2-512,rsa-sha2-256";
 
+constexpr const char* kCertificates =
+    "ssh-ed25519-cert-v01@openssh.com,ecdsa-sha2-nistp256-cert-v01@openssh.com,"
+    "ecdsa-sha2-nistp384-cert-v01@openssh.com,ecdsa-sha2-nistp521-cert-v01@openssh.com,"
+    "rsa-sha2-512-cert-v01@openssh.com,rsa-sha2-256-cert-v01@openssh.com,";
+
 std::vector<std::string> split(const std::string& list) {
   std::vector<std::string> items;
   size_t begin = 0;
@@ -75,6 +80,9 @@ Result<void> setAlgorithms(ssh_session session, const ResolvedHost& host,
     CCTL_CHECK(setList(session, SSH_OPTIONS_HMAC_C_S, "MACs", *host.macs));
     CCTL_CHECK(setList(session, SSH_OPTIONS_HMAC_S_C, "MACs", *host.macs));
   }
+  // libssh's default leaves certificates of users out.
+  const auto mine = std::string(kCertificates) + kHostKeys;
+  CCTL_CHECK(set(session, SSH_OPTIONS_PUBLICKEY_ACCEPTED_TYPES, mine.c_str()));
   const auto keys = hostKeyOrder(host_key_types, host.host_key_algorithms.value_or(kHostKeys));
   return setList(session, SSH_OPTIONS_HOSTKEYS, "HostKeyAlgorithms", keys);
 }

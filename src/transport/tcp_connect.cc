@@ -138,7 +138,8 @@ class Race {
       int error = 0;
       socklen_t size = sizeof error;
       ::getsockopt(fds[i].fd, SOL_SOCKET, SO_ERROR, &error, &size);
-      if (error == 0) return std::move(pending_[i]);
+      // Cut off at once: as if right after, so that the caller tries again.
+      if (error == 0 || error == ECONNRESET) return std::move(pending_[i]);
       error_ = error;
       pending_.erase(pending_.begin() + static_cast<ptrdiff_t>(i));
       return std::nullopt;

@@ -26,6 +26,7 @@ class WireReader {
     rest_.remove_prefix(length);
     return text;
   }
+  std::string_view rest() const { return rest_; }
   bool failed() const { return failed_; }
 
  private:
