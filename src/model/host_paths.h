@@ -155,6 +155,10 @@ inline std::string shimBinDir(std::string_view root) { return join(shimDir(root)
 inline std::string shimBinary(std::string_view root, std::string_view digest) {
   return join(shimBinDir(root), "clusterctl-shim-" + std::string(digest.substr(0, 12)));
 }
+// The same under the name that a person would type.
+inline std::string shimCommand(std::string_view root) {
+  return join(shimBinDir(root), "clusterctl-shim");
+}
 inline std::string shimCurrent(std::string_view root) { return join(shimDir(root), "current"); }
 inline std::string journalDir(std::string_view root) { return join(shimDir(root), "journal"); }
 inline std::string acceptorDir(std::string_view root) { return join(shimDir(root), "acceptor"); }

@@ -54,17 +54,25 @@ Result<Fd> lockRoot(const std::string& root) {
   return failErrno(errno, paths::shimLock(root));
 }
 
-int runningShim(const std::string& root) {
+RunningShim runningShimFacts(const std::string& root) {
   const auto fd = openFile(paths::shimLock(root), O_RDONLY);
-  if (!fd) return 0;
-  if (::flock(fd->get(), LOCK_SH | LOCK_NB) == 0) return 0;
-  const auto text = readAll(fd->get(), 64);
-  int pid = 0;
-  if (text) std::from_chars(text->data(), text->data() + text->size(), pid);
-  return pid > 0 ? pid : 1;
+  if (!fd || ::flock(fd->get(), LOCK_SH | LOCK_NB) == 0) return {};
+  RunningShim shim;
+  shim.pid = 1;  // somebody holds it, and has not yet said who
+  const auto text = readAll(fd->get(), 4096);
+  if (!text) return shim;
+  const size_t first = text->find('\n');
+  const size_t second = first == std::string::npos ? first : text->find('\n', first + 1);
+  if (second == std::string::npos) return shim;
+  std::from_chars(text->data(), text->data() + first, shim.pid);
+  shim.version = text->substr(first + 1, second - first - 1);
+  shim.digest = text->substr(second + 1, text->find('\n', second + 1) - second - 1);
+  return shim;
 }
 
-Daemon::Daemon(std::string root, Identity identity, Fd lock)
+int runningShim(const std::string& root) { return runningShimFacts(root).pid; }
+
+Daemon::Daemon(std::string root, Identity identity, Fd lock, std::string digest)
     : lock_(std::move(lock)),
       loop_(clock_),
       state_(paths::stateFile(root), loop_),
@@ -75,7 +83,8 @@ Daemon::Daemon(std::string root, Identity identity, Fd lock)
       names_(root, host_.identity.cluster, loop_),
       supervisor_(host_),
       ops_(host_, supervisor_, registers_, names_,
-           {ownDigest(), clock_.wall(), [this](bool stop_services) { shutDown(stop_services); }}),
+           {std::move(digest), clock_.wall(),
+            [this](bool stop_services) { shutDown(stop_services); }}),
       control_(
           loop_, [root](unsigned uid) { return loadOperators(root).count(uid) > 0; },
           [this](std::string_view payload, const Responder& responder) {
@@ -90,16 +99,17 @@ Result<std::unique_ptr<Daemon>> Daemon::open(const std::string& root) {
   fillStandardFiles();
   CCTL_TRY(Identity identity, loadIdentity(root));
   CCTL_TRY(Fd lock, lockRoot(root));
-  const std::string pid = std::to_string(::getpid()) + "\n";
+  const std::string digest = ownDigest();
+  const std::string facts = fmt::format("{}\n{}\n{}\n", ::getpid(), kVersion, digest);
   if (::ftruncate(lock.get(), 0) != 0) return failErrno(errno, paths::shimLock(root));
-  CCTL_CHECK(writeAll(lock.get(), pid));
+  CCTL_CHECK(writeAll(lock.get(), facts));
   for (const std::string& dir :
        {paths::shimStateDir(root), paths::journalDir(root), paths::acceptorDir(root)})
     CCTL_CHECK(makeDirs(dir, 0700));
   CCTL_CHECK(makeDirs(paths::runDir(root)));
   raiseOwnFileLimit();
   avoidOomKill();
-  std::unique_ptr<Daemon> daemon(new Daemon(root, std::move(identity), std::move(lock)));
+  std::unique_ptr<Daemon> daemon(new Daemon(root, std::move(identity), std::move(lock), digest));
   CCTL_CHECK(daemon->load());
   CCTL_CHECK(daemon->listen());
   return daemon;

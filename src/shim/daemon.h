@@ -24,7 +24,7 @@ class Daemon {
   void run();
 
  private:
-  Daemon(std::string root, Identity identity, Fd lock);
+  Daemon(std::string root, Identity identity, Fd lock, std::string digest);
 
   [[nodiscard]] Result<void> load();
   void loadState();
@@ -54,7 +54,13 @@ class Daemon {
 
 // The lock that makes a shim the only one of its ROOT; kLocked when it is held.
 [[nodiscard]] Result<Fd> lockRoot(const std::string& root);
-// The pid of the shim that holds it; 0 when none does.
+// Who holds it, as it wrote into the file of the lock. Pid 0: nobody.
+struct RunningShim {
+  int pid = 0;
+  std::string version;
+  std::string digest;
+};
+RunningShim runningShimFacts(const std::string& root);
 int runningShim(const std::string& root);
 
 }  // namespace cctl::shim

@@ -69,13 +69,19 @@ Result<std::string> placeSelf(const std::string& root, const std::string& digest
   return target;
 }
 
-Result<void> pointCurrent(const std::string& root, const std::string& binary) {
-  const std::string link = paths::shimCurrent(root);
+Result<void> pointLink(const std::string& link, const std::string& target) {
   const std::string temporary = link + ".new";
-  const std::string target = "bin/" + binary.substr(binary.rfind('/') + 1);
   ::unlink(temporary.c_str());  // of a bootstrap that was cut off
   if (::symlink(target.c_str(), temporary.c_str()) != 0) return failErrno(errno, temporary);
   if (::rename(temporary.c_str(), link.c_str()) != 0) return failErrno(errno, link);
+  return {};
+}
+
+// Two names for the shim in use: ROOT/shim/current, and ROOT/shim/bin/clusterctl-shim beside it.
+Result<void> pointCurrent(const std::string& root, const std::string& binary) {
+  const std::string name = binary.substr(binary.rfind('/') + 1);
+  CCTL_CHECK(pointLink(paths::shimCurrent(root), "bin/" + name));
+  CCTL_CHECK(pointLink(paths::shimCommand(root), name));
   return syncDir(paths::shimDir(root));
 }
 
@@ -307,13 +313,18 @@ Result<void> uninstall(const UninstallRequest& request) {
   return {};
 }
 
+// Of the shim that runs, or else of this executable.
 std::string infoLine(const std::string& root) {
-  const auto digest = sha256HexOfFile("/proc/self/exe");
-  const int pid = runningShim(root);
-  Json json = {{"version", kVersion},
-               {"digest", digest ? *digest : ""},
-               {"running", pid != 0},
-               {"pid", pid}};
+  RunningShim shim = runningShimFacts(root);
+  if (shim.version.empty()) {
+    shim.version = kVersion;
+    shim.digest = sha256HexOfFile("/proc/self/exe").value_or("");
+  }
+  Json json = {{"version", shim.version},
+               {"digest", shim.digest},
+               {"running", shim.pid != 0},
+               {"pid", shim.pid},
+               {"operators", loadOperators(root)}};
   if (const auto identity = loadIdentity(root)) {
     json["cluster"] = identity->cluster;
     json["host"] = identity->host;

@@ -37,7 +37,7 @@ struct UninstallRequest {
 };
 [[nodiscard]] Result<void> uninstall(const UninstallRequest& request);
 
-// {"version":…,"digest":…,"running":…,"pid":…,"cluster":…,"host":…,"boot_hook":…}
+// {"version":…,"digest":…,"running":…,"pid":…,"operators":[…],"cluster":…,"host":…,"boot_hook":…}
 std::string infoLine(const std::string& root);
 
 // Starts a shim in the background unless one runs; true when it was this call that started it.

@@ -1,0 +1,431 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "shim/boot_hook.h"
+#include "shim/generation_files.h"
+#include "shim/identity.h"
+#include "shim/install.h"
+#include "shim/journal.h"
+#include "shim/log_file.h"
+#include "shim/names.h"
+#include "shim/proc.h"
+#include "shim/sealed_file.h"
+#include "shim/state.h"
+#include "shim/users.h"
+#include "support.h"
+
+namespace cctl::shim {
+namespace {
+
+protocol::Event event(const std::string& text) {
+  protocol::Event made;
+  made.kind = protocol::EventKind::kOrder;
+  made.text = text;
+  return made;
+}
+
+struct Disk {
+  TempDir dir;
+  ManualClock clock;
+  EventLoop loop{clock};
+};
+
+TEST_CASE("journal: numbers, reading from a point, from a time") {
+  Disk disk;
+  Journal journal(disk.dir / "j", disk.loop);
+  REQUIRE(journal.open());
+  for (int i = 1; i <= 5; ++i) {
+    journal.append(event(std::to_string(i)));
+    disk.clock.advance(Millis(1000));
+  }
+  CHECK(journal.lastSeq() == 5);
+  CHECK(journal.read(0, {}, 100).size() == 5);
+  CHECK(journal.read(3, {}, 100).front().text == "4");
+  CHECK(journal.read(0, {}, 2).back().seq == 2);
+  const WallTime since = disk.clock.wall() - Millis(2000);
+  CHECK(journal.read(0, since, 100).size() == 2);
+}
+
+TEST_CASE("journal: rotates, drops the oldest, and goes on after a restart") {
+  Disk disk;
+  for (int round = 0; round < 3; ++round) {
+    Journal journal(disk.dir / "j", disk.loop, {2000, 3});
+    REQUIRE(journal.open());
+    CHECK(journal.problems().empty());
+    for (int i = 0; i < 50; ++i) journal.append(event("some text"));
+  }
+  CHECK(listDir(disk.dir / "j")->size() == 3);
+  Journal journal(disk.dir / "j", disk.loop, {2000, 3});
+  REQUIRE(journal.open());
+  CHECK(journal.lastSeq() == 150);
+  const auto events = journal.read(0, {}, 1000);
+  for (size_t i = 0; i < events.size(); ++i) CHECK(events[i].seq == events[0].seq + i);
+  CHECK(events.back().seq == 150);
+}
+
+TEST_CASE("journal: every torn tail is cut and told, and what was before is whole") {
+  Disk disk;
+  std::string whole;
+  {
+    Journal journal(disk.dir / "j", disk.loop);
+    REQUIRE(journal.open());
+    for (int i = 0; i < 3; ++i) journal.append(event("event " + std::to_string(i)));
+    whole = *readFile(disk.dir / "j/00000000000000000001.log");
+  }
+  const size_t last = whole.rfind('\n', whole.size() - 2) + 1;
+  for (size_t length = last + 1; length < whole.size(); ++length) {
+    REQUIRE(replaceFile(disk.dir / "j/00000000000000000001.log", whole.substr(0, length)));
+    Journal journal(disk.dir / "j", disk.loop);
+    REQUIRE(journal.open());
+    CHECK(journal.problems().size() == 1);
+    CHECK(journal.read(0, {}, 10).size() == 2);
+    journal.append(event("next"));
+    CHECK(journal.read(0, {}, 10).back().seq == 3);
+  }
+}
+
+TEST_CASE("journal: damage in the middle is told and passed over, not cut") {
+  Disk disk;
+  {
+    Journal journal(disk.dir / "j", disk.loop);
+    REQUIRE(journal.open());
+    for (int i = 0; i < 5; ++i) journal.append(event("event " + std::to_string(i)));
+  }
+  std::string text = *readFile(disk.dir / "j/00000000000000000001.log");
+  text[text.find("event 2")] = 'E';
+  REQUIRE(replaceFile(disk.dir / "j/00000000000000000001.log", text));
+  Journal journal(disk.dir / "j", disk.loop);
+  REQUIRE(journal.open());
+  CHECK(journal.problems().size() == 1);
+  const auto events = journal.read(0, {}, 10);
+  CHECK(events.size() == 4);
+  CHECK(journal.lastSeq() == 5);
+}
+
+TEST_CASE("sealed files: back as written; torn, altered, foreign and newer ones are told apart") {
+  TempDir dir;
+  const std::string path = dir / "f";
+  const Json body = {{"a", 1}, {"b", "text"}};
+  REQUIRE(writeSealed(path, "state", body, Sync::kNo));
+  CHECK(*readSealed(path, "state") == body);
+  CHECK(readSealed(path, "other").error().code == Code::kCorrupt);
+  CHECK(readSealed(dir / "none", "state").error().code == Code::kNotFound);
+  const std::string text = *readFile(path);
+  for (size_t length = 0; length + 2 < text.size(); ++length) {
+    REQUIRE(replaceFile(path, text.substr(0, length), 0600, Sync::kNo));
+    CHECK(readSealed(path, "state").error().code == Code::kCorrupt);
+  }
+  std::string altered = text;
+  altered[altered.find("text")] = 'T';
+  REQUIRE(replaceFile(path, altered));
+  CHECK(readSealed(path, "state").error().code == Code::kCorrupt);
+  std::string newer = text;
+  newer.replace(newer.find("\"format\":1"), 10, "\"format\":2");
+  REQUIRE(replaceFile(path, newer));
+  CHECK(readSealed(path, "state").error().code == Code::kRefused);
+}
+
+TEST_CASE("state: back as written, one write and sync for a whole turn") {
+  Disk disk;
+  State state(disk.dir / "state.json", disk.loop);
+  REQUIRE(state.load());
+  state.data().tokens["svc"] = 7;
+  InstanceRecord& record = state.findOrMake({"svc", 3});
+  record.current = 2;
+  GenerationRecord generation;
+  generation.generation = 2;
+  generation.ports = {{"main", 21000}};
+  generation.process = ProcessRecord{42, 1234567, disk.clock.wall(), true, 5, 6};
+  record.generations.push_back(generation);
+  int done = 0;
+  state.whenDurable([&](Result<void> written) { done += written ? 1 : 0; });
+  state.whenDurable([&](Result<void> written) { done += written ? 1 : 0; });
+  CHECK(done == 0);
+  disk.loop.turn(Millis(0));
+  CHECK(done == 2);
+
+  State again(disk.dir / "state.json", disk.loop);
+  REQUIRE(again.load());
+  CHECK(again.data().tokens["svc"] == 7);
+  REQUIRE(again.find({"svc", 3}));
+  CHECK(again.find({"svc", 3})->generations == std::vector<GenerationRecord>{generation});
+}
+
+TEST_CASE("log: tail over rotated files, reading on through a rotation") {
+  Disk disk;
+  LogFile log(disk.dir.path(), {200, 3}, disk.clock);
+  LogFile::Position reader = log.tail(10);
+  std::string all;
+  for (int i = 0; i < 30; ++i) {
+    log.append("line " + std::to_string(i) + " of some length\n", 1);
+    for (std::string part = log.read(reader, 1000); !part.empty(); part = log.read(reader, 1000))
+      all += part;
+  }
+  CHECK(std::count(all.begin(), all.end(), '\n') == 30);
+  LogFile::Position tail = log.tail(5);
+  std::string last;
+  for (std::string part = log.read(tail, 1000); !part.empty(); part = log.read(tail, 1000))
+    last += part;
+  CHECK(last.starts_with("line 25 "));
+  CHECK(listDir(disk.dir.path())->size() == 4);
+}
+
+TEST_CASE("log: much at once is rotated by size, and a line larger than a file stays whole") {
+  Disk disk;
+  LogFile log(disk.dir.path(), {100, 2}, disk.clock);
+  std::string many;
+  for (int i = 0; i < 100; ++i) many += "0123456789012345678\n";
+  log.append(many, 100);
+  const auto names = listDir(disk.dir.path());
+  REQUIRE(names);
+  for (const std::string& name : *names)
+    CHECK(readFile(disk.dir / name)->size() == 100);
+  log.append(std::string(500, 'x') + "\n", 1);
+  LogFile::Position tail = log.tail(1);
+  CHECK(log.read(tail, 1000).size() == 501);
+}
+
+TEST_CASE("log: neither links nor foreign files are written to") {
+  Disk disk;
+  REQUIRE(replaceFile(disk.dir / "victim", "precious"));
+  REQUIRE(::symlink("victim", (disk.dir / "current").c_str()) == 0);
+  LogFile log(disk.dir.path(), {}, disk.clock);
+  log.append("line\n", 1);
+  CHECK(*readFile(disk.dir / "victim") == "precious");
+  ::unlink((disk.dir / "current").c_str());
+  REQUIRE(::link((disk.dir / "victim").c_str(), (disk.dir / "current").c_str()) == 0);
+  log.append("line\n", 1);
+  CHECK(*readFile(disk.dir / "victim") == "precious");
+  ::unlink((disk.dir / "current").c_str());
+  log.append("line\n", 1);
+  const std::string text = *readFile(disk.dir / "current");
+  CHECK(text.find("2 lines could not be written") != std::string::npos);
+}
+
+protocol::NamedService named(const std::string& name, uint64_t revision, const std::string& list) {
+  return {name, revision, JsonText{list}};
+}
+
+TEST_CASE(
+    "names: only rising revisions count; files hold what is known; a restart knows it again") {
+  Disk disk;
+  {
+    Names names(disk.dir.path(), "demo", disk.loop);
+    REQUIRE(names.load());
+    REQUIRE(names.apply({named("a", 2, "[1]"), named("b", 1, "[]")}));
+    REQUIRE(names.apply({named("a", 1, "[9]"), named("a", 2, "[8]")}));
+    CHECK(names.lineFor("a") ==
+          "{\"format\":1,\"service\":\"a\",\"revision\":2,\"endpoints\":[1]}\n");
+    CHECK(names.lineFor("b").find("known") == std::string::npos);
+    CHECK(names.lineFor("c").find("\"known\":false") != std::string::npos);
+    const uint64_t before = names.generation();
+    disk.clock.advance(Millis(200));
+    disk.loop.turn(Millis(0));
+    CHECK(names.generation() == before + 1);
+  }
+  const auto registry = parseJson(*readFile(disk.dir / "registry/registry.json"));
+  REQUIRE(registry);
+  CHECK((*registry)["services"]["a"]["revision"] == 2);
+  CHECK((*registry)["cluster"] == "demo");
+  // Of two files that disagree the newer revision counts, and a torn one is told.
+  REQUIRE(replaceFile(disk.dir / "registry/services/b.json",
+                      "{\"format\":1,\"service\":\"b\",\"revision\":5,\"endpoints\":[7]}"));
+  REQUIRE(replaceFile(disk.dir / "registry/services/a.json", "{\"format\":1,"));
+  Names again(disk.dir.path(), "demo", disk.loop);
+  REQUIRE(again.load());
+  CHECK(again.problems().size() == 1);
+  CHECK(again.all().services.size() == 2);
+  CHECK(again.lineFor("a").find("\"revision\":2") != std::string::npos);
+  CHECK(again.lineFor("b").find("\"revision\":5") != std::string::npos);
+}
+
+TEST_CASE("names: a malformed push changes nothing") {
+  Disk disk;
+  Names names(disk.dir.path(), "demo", disk.loop);
+  REQUIRE(names.load());
+  CHECK_FALSE(names.apply({named("a", 1, "[]"), named("../x", 1, "[]")}));
+  CHECK_FALSE(names.apply({named("a", 1, "[]"), named("b", 1, "{}")}));
+  CHECK(names.all().services.empty());
+}
+
+TEST_CASE("proc: the command name may hold anything") {
+  const auto stat = parseProcStat(
+      "42 (a) b (c)) S 1 42 43 0 -1 4194560 1 2 3 4 15 16 0 0 20 0 7 0 98765 1000 250 "
+      "18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 9");
+  REQUIRE(stat);
+  CHECK(stat->state == 'S');
+  CHECK(stat->parent == 1);
+  CHECK(stat->group == 42);
+  CHECK(stat->session == 43);
+  CHECK(stat->user_ticks == 15);
+  CHECK(stat->threads == 7);
+  CHECK(stat->start_ticks == 98765);
+  CHECK(stat->rss_pages == 250);
+  CHECK_FALSE(parseProcStat(""));
+  CHECK_FALSE(parseProcStat("1 (x) S 1"));
+  CHECK(aliveProcess(::getpid(), readProcStat(::getpid())->start_ticks));
+  CHECK_FALSE(aliveProcess(::getpid(), 1));
+}
+
+TEST_CASE("users: by name, by number, with groups; none is an error that names the user") {
+  TempDir dir;
+  REQUIRE(replaceFile(dir / "passwd",
+                      "root:x:0:0:root:/root:/bin/sh\nbroken\n"
+                      "solver:x:1001:1002:A solver,,,:/home/solver:/bin/false\n"));
+  REQUIRE(replaceFile(dir / "group", "g1:x:2001:other,solver\ng2:x:2002:\ng3:x:2003:solverx\n"));
+  const auto user = findUser("solver", dir / "passwd", dir / "group");
+  REQUIRE(user);
+  CHECK(user->uid == 1001);
+  CHECK(user->gid == 1002);
+  CHECK(user->home == "/home/solver");
+  CHECK(user->groups == std::vector<gid_t>{1002, 2001});
+  CHECK(findUser("1001", dir / "passwd", dir / "group")->name == "solver");
+  const auto none = findUser("nobody2", dir / "passwd", dir / "group");
+  REQUIRE_FALSE(none);
+  CHECK(none.error().message.find("nobody2") != std::string::npos);
+}
+
+TEST_CASE("boot hook: texts, and crontabs that keep what is not ours") {
+  CHECK(unitText("/opt/c", "demo").find("ExecStart=/opt/c/shim/current run --root /opt/c\n") !=
+        std::string::npos);
+  CHECK(unitText("/opt/c", "demo").find("KillMode=process\n") != std::string::npos);
+  CHECK(
+      cronFileText("/opt/c", "demo").find("@reboot root /opt/c/shim/current start --root /opt/c") !=
+      std::string::npos);
+  CHECK(cronFileName("a.b") == "clusterctl-a_b");
+  const std::string own = "MAILTO=me\n5 4 * * * backup";
+  const std::string once = crontabWith(own, "/home/u/.c", "demo");
+  CHECK(once.starts_with("MAILTO=me\n5 4 * * * backup\n# BEGIN clusterctl-demo\n@reboot "));
+  CHECK(crontabWith(once, "/home/u/.c", "demo") == once);
+  const std::string both = crontabWith(once, "/home/u/.d", "other");
+  CHECK(crontabWithout(crontabWithout(both, "demo"), "other") == own + "\n");
+}
+
+TEST_CASE("versions: compared as numbers, a pre-release before its release") {
+  CHECK(compareVersions("1.10.0", "1.9.9") > 0);
+  CHECK(compareVersions("1.0", "1.0.0") == 0);
+  CHECK(compareVersions("0.1.0", "0.1.1") < 0);
+  CHECK(compareVersions("1.0.0-rc1", "1.0.0") < 0);
+  CHECK(compareVersions("1.0.0-rc1", "1.0.0-rc2") < 0);
+  CHECK(compareVersions("2", "10") < 0);
+}
+
+TEST_CASE("identity and operators: back as written, junk passed over; roots that cannot be") {
+  TempDir dir;
+  REQUIRE(makeDirs(dir / "shim"));
+  REQUIRE(saveIdentity(dir.path(), {"demo", "h1", "10.0.0.1", true}));
+  const auto identity = loadIdentity(dir.path());
+  REQUIRE(identity);
+  CHECK(identity->cluster == "demo");
+  CHECK(identity->advertise == "10.0.0.1");
+  CHECK(identity->boot_hook);
+  REQUIRE(replaceFile(dir / "shim/operators", "1000\njunk\n12x\n\n1001"));
+  CHECK(loadOperators(dir.path()) == std::set<unsigned>{1000, 1001});
+  for (const char* bad : {"", "/", "x", "/a/", "/a b", "/a'b", "/a/../b", "//a", "/a\nb", "/a%b"})
+    CHECK_FALSE(checkRoot(bad));
+  CHECK_FALSE(checkRoot("/" + std::string(100, 'a')));
+  CHECK(checkRoot("/opt/clusterctl"));
+}
+
+protocol::GenerationSpec spec() {
+  protocol::GenerationSpec made;
+  made.service = "svc";
+  made.index = 0;
+  made.generation = 1;
+  made.version = "1.0";
+  made.argv = {"bin/x"};
+  made.config = {{"a.conf", "0640", "one"}, {"sub/b.conf", "0600", "two"}};
+  return made;
+}
+
+TEST_CASE("generation files: whole or not at all, immutable, rewritten on demand") {
+  TempDir dir;
+  REQUIRE(writeGeneration(dir.path(), spec()));
+  REQUIRE(writeGeneration(dir.path(), spec()));
+  auto other = spec();
+  other.argv = {"bin/y"};
+  CHECK(writeGeneration(dir.path(), other).error().code == Code::kRefused);
+  const std::string conf = dir / "services/svc/instances/0/generations/1/conf";
+  struct stat info {};
+  REQUIRE(::stat((conf + "/a.conf").c_str(), &info) == 0);
+  CHECK((info.st_mode & 07777) == 0640);
+  CHECK(*readGeneration(dir.path(), {"svc", 0}, 1) == spec());
+  other = spec();
+  other.config = {{"a.conf", "0600", "three"}};
+  REQUIRE(rewriteConfig(dir.path(), other));
+  CHECK(*readFile(conf + "/a.conf") == "three");
+  CHECK_FALSE(exists(conf + "/sub/b.conf"));
+  CHECK(*readGeneration(dir.path(), {"svc", 0}, 1) == other);
+  REQUIRE(linkCurrent(dir.path(), {"svc", 0}, 1));
+  CHECK(exists(dir / "services/svc/instances/0/current/spec.json"));
+}
+
+TEST_CASE("generation specs that cannot be are refused") {
+  const auto bad = [](auto change) {
+    auto made = spec();
+    change(made);
+    return !checkSpec(made);
+  };
+  CHECK(checkSpec(spec()));
+  CHECK(bad([](auto& s) { s.argv.clear(); }));
+  CHECK(bad([](auto& s) { s.argv = {std::string("a\0b", 3)}; }));
+  CHECK(bad([](auto& s) { s.env["A=B"] = "x"; }));
+  CHECK(bad([](auto& s) { s.index = -1; }));
+  CHECK(bad([](auto& s) { s.service = "../x"; }));
+  CHECK(bad([](auto& s) { s.version = "specs"; }));
+  CHECK(bad([](auto& s) { s.ports["a"] = 70000; }));
+  CHECK(bad([](auto& s) { s.stop_signal = 0; }));
+  CHECK(bad([](auto& s) { s.config[0].path = "../x"; }));
+  CHECK(bad([](auto& s) { s.config[0].mode = "4755"; }));
+  CHECK(bad([](auto& s) { s.config[1].path = "a.conf/x"; }));
+  CHECK(bad([](auto& s) { s.ready = {protocol::ProbeKind::kTcp, "none", "", {}}; }));
+  CHECK(bad([](auto& s) { s.ready = {protocol::ProbeKind::kExec, "", "", {}}; }));
+}
+
+TEST_CASE("loop: timers in order, cancelled ones never, work at the turn's end") {
+  ManualClock clock;
+  EventLoop loop(clock);
+  std::string order;
+  Timer second = loop.after(Millis(20), [&] { order += "2"; });
+  Timer first = loop.after(Millis(10), [&] { order += "1"; });
+  Timer never = loop.after(Millis(15), [&] { order += "x"; });
+  never.reset();
+  loop.soon([&] { loop.atTurnEnd([&] { order += "e"; }); });
+  loop.turn(Millis(0));
+  CHECK(order == "e");
+  CHECK(first.pending());
+  clock.advance(Millis(30));
+  loop.turn(Millis(0));
+  CHECK(order == "e12");
+  CHECK_FALSE(first.pending());
+}
+
+TEST_CASE("loop: a callback may end its own watch and others'") {
+  SystemClock clock;
+  EventLoop loop(clock);
+  int pipe_ends[2];
+  REQUIRE(::pipe2(pipe_ends, O_CLOEXEC) == 0);
+  const Fd read_end(pipe_ends[0]);
+  const Fd write_end(pipe_ends[1]);
+  const Fd copy(::dup(read_end.get()));
+  int calls = 0;
+  Watch a;
+  Watch b;
+  const auto end_both = [&](uint32_t) {
+    ++calls;
+    a.reset();
+    b.reset();
+  };
+  a = loop.watch(read_end.get(), EPOLLIN, end_both);
+  b = loop.watch(copy.get(), EPOLLIN, end_both);
+  REQUIRE(writeAll(write_end.get(), "x"));
+  loop.turn(Millis(10));
+  loop.turn(Millis(0));
+  CHECK(calls == 1);
+}
+
+}  // namespace
+}  // namespace cctl::shim
