@@ -39,7 +39,8 @@ std::vector<std::string> shapes(const Plan& plan) {
   std::vector<std::string> all;
   for (const Wave& wave : plan.waves) {
     std::string shape;
-    for (const Step& step : wave.steps) shape += (shape.empty() ? "" : " ") + std::string(kNames[step.index()]);
+    for (const Step& step : wave.steps)
+      shape += (shape.empty() ? "" : " ") + std::string(kNames[step.index()]);
     all.push_back(shape);
   }
   return all;
@@ -51,7 +52,8 @@ using Shapes = std::vector<std::string>;
 
 TEST_CASE("a first deploy starts everything at once") {
   const Manifest manifest = manifestOf(UpgradeOrder::kStartFirst);
-  const Plan plan = planRollout({&manifest, Version("1"), placementOn({"a", "b", "c"}), {}, {}, false});
+  const Plan plan =
+      planRollout({&manifest, Version("1"), placementOn({"a", "b", "c"}), {}, {}, false});
   CHECK(shapes(plan) == Shapes{"start publish"});
   CHECK(std::get<StartStep>(plan.waves[0].steps[0]).items.size() == 3);
 }
@@ -60,11 +62,13 @@ TEST_CASE("replacements go in batches, the new one up before the old one goes, o
   Manifest manifest = manifestOf(UpgradeOrder::kStartFirst, {2, false});
   PlanInput input{&manifest, Version("2"), placementOn({"a", "b", "c"}), {}, {}, false};
   input.observed = {ready(0, "a", "1"), ready(1, "b", "1"), ready(2, "c", "1")};
-  CHECK(shapes(planRollout(input)) == Shapes{"start publish drain stop", "start publish drain stop"});
+  CHECK(shapes(planRollout(input)) ==
+        Shapes{"start publish drain stop", "start publish drain stop"});
   manifest.upgrade.order = UpgradeOrder::kStopFirst;
   manifest.upgrade.batch = {50, true};
-  CHECK(shapes(planRollout(input)) ==
-        Shapes{"withdraw drain stop start publish", "withdraw drain stop start publish", "withdraw drain stop start publish"});
+  CHECK(shapes(planRollout(input)) == Shapes{"withdraw drain stop start publish",
+                                             "withdraw drain stop start publish",
+                                             "withdraw drain stop start publish"});
 }
 
 TEST_CASE("what is as it should be is left alone, unless forced") {
@@ -84,7 +88,8 @@ TEST_CASE("what is as it should be is left alone, unless forced") {
 
 TEST_CASE("an instance that was stopped by hand is neither started nor replaced") {
   const Manifest manifest = manifestOf(UpgradeOrder::kStartFirst);
-  PlanInput input{&manifest, Version("2"), placementOn({"a", "b"}), {ready(0, "a", "1")}, {1}, false};
+  PlanInput input{&manifest, Version("2"), placementOn({"a", "b"}), {ready(0, "a", "1")},
+                  {1},       false};
   const Plan plan = planRollout(input);
   CHECK(plan.held == std::vector{id(1)});
   CHECK(plan.waves.size() == 1);
@@ -92,7 +97,9 @@ TEST_CASE("an instance that was stopped by hand is neither started nor replaced"
 
 TEST_CASE("fewer instances: the ones too many leave the registry, then the host, last of all") {
   const Manifest manifest = manifestOf(UpgradeOrder::kStartFirst);
-  PlanInput input{&manifest, Version("2"), placementOn({"a"}), {ready(0, "a", "1"), ready(1, "b", "1")}, {}, false};
+  PlanInput input{
+      &manifest, Version("2"), placementOn({"a"}), {ready(0, "a", "1"), ready(1, "b", "1")},
+      {},        false};
   CHECK(shapes(planRollout(input)) == Shapes{"start publish drain stop", "withdraw drain forget"});
 }
 
@@ -103,9 +110,12 @@ TEST_CASE("a moved instance is started at its new place before the old place giv
   CHECK(shapes(plan) == Shapes{"start publish", "drain forget"});
 }
 
-TEST_CASE("left-overs of an unfinished roll-out: the current generation counts, the other is a stray") {
+TEST_CASE(
+    "left-overs of an unfinished roll-out: the current generation counts, the other is a stray") {
   const Manifest manifest = manifestOf(UpgradeOrder::kStartFirst);
-  PlanInput input{&manifest, Version("2"), placementOn({"a"}), {ready(0, "a", "1", 1), ready(0, "a", "2", 2)}, {}, false};
+  PlanInput input{
+      &manifest, Version("2"), placementOn({"a"}), {ready(0, "a", "1", 1), ready(0, "a", "2", 2)},
+      {},        false};
   input.observed[0].current = false;
   input.observed[1].up_to_date = true;
   const Plan plan = planRollout(input);
