@@ -81,7 +81,9 @@ class Loader {
   void addReadError(const std::string& file, const Error& error) {
     std::string message = error.message;
     if (message.compare(0, file.size() + 2, file + ": ") == 0) message.erase(0, file.size() + 2);
-    problems_.add({file, 0, 0}, printable(message), "make the file readable");
+    const bool says_what_to_do = message.find("; ") != std::string::npos;
+    problems_.add({file, 0, 0}, printable(message),
+                  says_what_to_do ? "" : "make it a file that can be read");
   }
 
   // Names in a directory that may be missing.
