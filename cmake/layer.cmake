@@ -1,5 +1,9 @@
 find_package(fmt 9 REQUIRED)
 find_package(nlohmann_json 3.11 REQUIRED)
+find_path(FMT_INCLUDE fmt/format-inl.h REQUIRED)
+add_library(fmt_archive STATIC ${PROJECT_SOURCE_DIR}/cmake/fmt_archive.cc)
+target_include_directories(fmt_archive SYSTEM PUBLIC ${FMT_INCLUDE})
+target_compile_options(fmt_archive PRIVATE -w)
 
 # clusterctl_layer(NAME DEPS layer... LINK target...)
 # The static library `layer_NAME` of all .cc files of the current directory.
@@ -10,7 +14,7 @@ function(clusterctl_layer NAME)
   add_library(layer_${NAME} STATIC ${SOURCES})
   target_include_directories(layer_${NAME} PUBLIC ${PROJECT_SOURCE_DIR}/src)
   list(TRANSFORM ARG_DEPS PREPEND layer_)
-  target_link_libraries(layer_${NAME} PUBLIC ${ARG_DEPS} ${ARG_LINK} fmt::fmt-header-only
+  target_link_libraries(layer_${NAME} PUBLIC ${ARG_DEPS} ${ARG_LINK} fmt_archive
                                              nlohmann_json::nlohmann_json)
 endfunction()
 
@@ -25,6 +29,8 @@ function(clusterctl_unit_test NAME)
   list(TRANSFORM LAYERS PREPEND layer_)
   target_link_libraries(unit_${NAME} PRIVATE ${LAYERS})
   target_include_directories(unit_${NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  # Tests are compiled more often than they are run: no optimiser for them.
+  target_compile_options(unit_${NAME} PRIVATE -O0)
   add_test(NAME unit_${NAME} COMMAND unit_${NAME})
   set_tests_properties(unit_${NAME} PROPERTIES LABELS unit TIMEOUT 300)
 endfunction()
