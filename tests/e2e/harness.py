@@ -97,7 +97,6 @@ class Cluster:
         os.makedirs(os.path.join(self.inventory, "services"))
         os.makedirs(os.path.join(self.inventory, "templates"))
         self.bed.write_inventory(self.inventory, user=user, cluster=cluster)
-        self.append("cluster.yaml", f"releases: {self.directory}/releases\n")
         self.template("app.conf.mustache", TEMPLATE)
 
     def __enter__(self):

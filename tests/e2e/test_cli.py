@@ -43,7 +43,7 @@ class CliTest(unittest.TestCase):
 
     def test_no_inventory_says_where_it_looked_and_what_to_do(self):
         done = self.run_in("status", check=65)
-        self.assertIn("inventory/cluster.yaml", done.stderr)
+        self.assertIn("inventory: there is no cluster.yaml", done.stderr)
         self.assertIn("init", done.stderr)
 
     def test_usage_mistakes(self):

@@ -24,7 +24,6 @@ class HostsTest(unittest.TestCase):
 
     def test_a_host_that_is_down_is_refused_before_any_change_or_left_out(self):
         c = self.cluster(3)
-        c.append("cluster.yaml", "")
         self.deployed(c, place="{hosts: [host2, host3]}")
         c.bed.kill(3)
         c.release("web", "1.1.0")
@@ -131,7 +130,6 @@ class HostsTest(unittest.TestCase):
     def test_hosts_with_different_logins(self):
         c = self.cluster(3)
         text = open(f"{c.inventory}/cluster.yaml").read()
-        c.append("cluster.yaml", "")
         # host1 by the cluster's login (deploy, sudo), host2 as root.
         import re
         text = re.sub(r"(?m)^  host2: *\{(.*)\}$", r"  host2: {\1, ssh: {user: root, become: none}}", text)
