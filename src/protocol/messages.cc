@@ -174,7 +174,9 @@ CCTL_FIELDS(NamedService) {
 CCTL_FIELDS(NamesPushRequest) { v("services", m.services); }
 CCTL_FIELDS(NamesReply) { v("generation", m.generation), v("services", m.services); }
 CCTL_FIELDS(NamesRequest) {}
-CCTL_FIELDS(ShutdownRequest) { v.maybe("stop_services", m.stop_services), v("caller", m.caller); }
+CCTL_FIELDS(ShutdownRequest) {
+  v.maybe("stop_services", m.stop_services), v.maybe("replace", m.replace), v("caller", m.caller);
+}
 CCTL_FIELDS(Empty) {}
 
 #undef CCTL_FIELDS

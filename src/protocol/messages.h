@@ -392,6 +392,7 @@ struct NamesRequest {};  // → NamesReply
 
 struct ShutdownRequest {
   bool stop_services = false;
+  bool replace = false;  // goes on as the executable that ROOT/shim/current names by now
   Caller caller;
 };
 struct Empty {};

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/subprocess.h"
 #include "model/host_paths.h"
+#include "shim/anchor.h"
 
 namespace cctl::shim {
 namespace {
@@ -106,6 +107,7 @@ std::string unitText(const std::string& root, const std::string& cluster) {
       "ExecStart={1} run --root {2}\n"
       "KillMode=process\n"
       "Restart=always\n"
+      "RestartPreventExitStatus={3}\n"
       "RestartSec=100ms\n"
       "Delegate=yes\n"
       "OOMPolicy=continue\n"
@@ -113,7 +115,7 @@ std::string unitText(const std::string& root, const std::string& cluster) {
       "LimitNOFILE=1048576\n\n"
       "[Install]\n"
       "WantedBy=multi-user.target\n",
-      cluster, paths::shimCurrent(root), root);
+      cluster, paths::shimCurrent(root), root, kLeftByOrder);
 }
 
 std::string cronFileText(const std::string& root, const std::string& cluster) {
@@ -170,6 +172,7 @@ Result<void> removeBootHook(const std::string&, const std::string& cluster) {
   if (underSystemd() && exists(unitPath(cluster))) CCTL_CHECK(systemctl("disable", cluster));
   for (const std::string& path : {unitPath(cluster), cronPath(cluster)})
     if (::unlink(path.c_str()) != 0 && errno != ENOENT) return failErrno(errno, path);
+  if (underSystemd()) CCTL_CHECK(runQuick({"systemctl", "daemon-reload"}));
   return {};
 }
 

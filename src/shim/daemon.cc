@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <charconv>
 
@@ -47,11 +48,17 @@ void avoidOomKill() {
 
 }  // namespace
 
-Result<Fd> lockRoot(const std::string& root) {
+Result<Fd> lockRoot(const std::string& root, bool wait) {
   CCTL_TRY(Fd fd, openFile(paths::shimLock(root), O_RDWR | O_CREAT, 0644));
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
-  if (errno == EWOULDBLOCK) return fail(Code::kLocked, "a shim of {} runs already", root);
-  return failErrno(errno, paths::shimLock(root));
+  while (wait && ::flock(fd.get(), LOCK_EX) != 0)
+    if (errno != EINTR) return failErrno(errno, paths::shimLock(root));
+  // Whoever only looks whether a shim runs holds the lock for an instant.
+  for (int i = 0; i < 20; ++i) {
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+    if (errno != EWOULDBLOCK) return failErrno(errno, paths::shimLock(root));
+    ::usleep(5'000);
+  }
+  return fail(Code::kLocked, "a shim of {} runs already", root);
 }
 
 RunningShim runningShimFacts(const std::string& root) {
@@ -61,30 +68,38 @@ RunningShim runningShimFacts(const std::string& root) {
   shim.pid = 1;  // somebody holds it, and has not yet said who
   const auto text = readAll(fd->get(), 4096);
   if (!text) return shim;
-  const size_t first = text->find('\n');
-  const size_t second = first == std::string::npos ? first : text->find('\n', first + 1);
-  if (second == std::string::npos) return shim;
-  std::from_chars(text->data(), text->data() + first, shim.pid);
-  shim.version = text->substr(first + 1, second - first - 1);
-  shim.digest = text->substr(second + 1, text->find('\n', second + 1) - second - 1);
+  // "PID ANCHOR VERSION DIGEST"; half of it while it is being written.
+  std::array<std::string, 4> words;
+  size_t at = 0;
+  for (std::string& word : words) {
+    const size_t end = text->find_first_of(" \n", at);
+    if (end == std::string::npos) return shim;
+    word = text->substr(at, end - at);
+    at = end + 1;
+  }
+  std::from_chars(words[0].data(), words[0].data() + words[0].size(), shim.pid);
+  std::from_chars(words[1].data(), words[1].data() + words[1].size(), shim.anchor);
+  shim.version = words[2];
+  shim.digest = words[3];
   return shim;
 }
 
 int runningShim(const std::string& root) { return runningShimFacts(root).pid; }
 
-Daemon::Daemon(std::string root, Identity identity, Fd lock, std::string digest)
-    : lock_(std::move(lock)),
+Daemon::Daemon(std::string root, Identity identity, SharedFds fds, std::string digest)
+    : lock_(std::move(fds.lock)),
+      exits_(std::move(fds.exits)),
       loop_(clock_),
       state_(paths::stateFile(root), loop_),
       store_(root, clock_),
       journal_(paths::journalDir(root), loop_),
-      host_{root, std::move(identity), loop_, state_, store_, journal_},
+      host_{root, std::move(identity), loop_, state_, store_, journal_, exits_},
       registers_(registry::RegisterStore::open(paths::acceptorDir(root), clock_)),
       names_(root, host_.identity.cluster, loop_),
       supervisor_(host_),
       ops_(host_, supervisor_, registers_, names_,
            {std::move(digest), clock_.wall(),
-            [this](bool stop_services) { shutDown(stop_services); }}),
+            [this](const protocol::ShutdownRequest& request) { onOrder(request); }}),
       control_(
           loop_, [root](unsigned uid) { return loadOperators(root).count(uid) > 0; },
           [this](std::string_view payload, const Responder& responder) {
@@ -94,24 +109,25 @@ Daemon::Daemon(std::string root, Identity identity, Fd lock, std::string digest)
 
 Daemon::~Daemon() = default;
 
-Result<std::unique_ptr<Daemon>> Daemon::open(const std::string& root) {
+Result<std::unique_ptr<Daemon>> Daemon::open(const std::string& root, SharedFds fds, int anchor) {
   ::umask(022);
   fillStandardFiles();
   CCTL_TRY(Identity identity, loadIdentity(root));
-  CCTL_TRY(Fd lock, lockRoot(root));
   const std::string digest = ownDigest();
-  const std::string facts = fmt::format("{}\n{}\n{}\n", ::getpid(), kVersion, digest);
-  if (::ftruncate(lock.get(), 0) != 0) return failErrno(errno, paths::shimLock(root));
-  CCTL_CHECK(writeAll(lock.get(), facts));
+  const std::string facts = fmt::format("{} {} {} {}\n", ::getpid(), anchor, kVersion, digest);
+  if (::ftruncate(fds.lock.get(), 0) != 0) return failErrno(errno, paths::shimLock(root));
+  if (::pwrite(fds.lock.get(), facts.data(), facts.size(), 0) < 0)
+    return failErrno(errno, paths::shimLock(root));
   for (const std::string& dir :
        {paths::shimStateDir(root), paths::journalDir(root), paths::acceptorDir(root)})
     CCTL_CHECK(makeDirs(dir, 0700));
   CCTL_CHECK(makeDirs(paths::runDir(root)));
   raiseOwnFileLimit();
   avoidOomKill();
-  std::unique_ptr<Daemon> daemon(new Daemon(root, std::move(identity), std::move(lock), digest));
+  std::unique_ptr<Daemon> daemon(new Daemon(root, std::move(identity), std::move(fds), digest));
   CCTL_CHECK(daemon->load());
   CCTL_CHECK(daemon->listen());
+  daemon->watchAnchor(anchor);
   return daemon;
 }
 
@@ -141,6 +157,7 @@ void Daemon::loadState() {
 Result<void> Daemon::listen() {
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGHUP, SIG_IGN);
+  ::signal(SIGIO, SIG_IGN);  // a writer meets the lease of a file under check: it waits, we go on
   watchSignals();
   CCTL_CHECK(control_.listen(paths::controlSocket(host_.root)));
   return naming_.listen(paths::namingSocket(host_.root));
@@ -155,7 +172,7 @@ void Daemon::watchSignals() {
   signals_.reset(::signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
   signal_watch_ = loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) {
     signalfd_siginfo info{};
-    if (::read(signals_.get(), &info, sizeof info) == sizeof info) shutDown(false);
+    if (::read(signals_.get(), &info, sizeof info) == sizeof info) leave(kLeftForSignal);
   });
 }
 
@@ -170,22 +187,59 @@ void Daemon::record(EventKind kind, std::string text) {
   journal_.append(std::move(event));
 }
 
-void Daemon::shutDown(bool stop_services) {
-  if (std::exchange(leaving_, true)) return;
-  if (!stop_services) return loop_.soon([this] { loop_.stop(); });
-  supervisor_.stopEverything([this] { loop_.stop(); });
+// Its descriptor tells of its end. Below Linux 5.3 there is none: then only the next boot hook
+// brings an anchor back, once this one is gone too.
+void Daemon::watchAnchor(int anchor) {
+  if (anchor <= 0) return;
+  anchor_ = openPidfd(anchor);
+  if (::getppid() != anchor) return loop_.soon([this] { takeOver(); });
+  if (anchor_)
+    anchor_watch_ = loop_.watch(anchor_.get(), EPOLLIN, [this](uint32_t) { takeOver(); });
 }
 
-void Daemon::run() {
-  supervisor_.resume();
-  loop_.run();
-  record(EventKind::kShimStop, "shim stopped");
-  journal_.sync();
-  // The services live on, and the next shim finds them by this.
+// The services begun by this process stay its children through the exec; the next supervisor
+// finds them by the state.
+void Daemon::takeOver() {
+  anchor_watch_.reset();
+  if (leaving_) return;
+  record(EventKind::kAdopt, "the anchor of this shim died; this process takes its place");
+  tidyUp();
+  SharedFds fds{std::move(lock_), Fd(::fcntl(exits_.fd(), F_DUPFD_CLOEXEC, 3))};
+  const Error error = becomeAnchor("/proc/self/exe", host_.root, fds);
+  ::_exit(127);  // nothing can be done: the boot hook starts the next pair
+}
+
+void Daemon::onOrder(const protocol::ShutdownRequest& request) {
+  const int status = request.replace ? kReplace : kLeftByOrder;
+  if (!request.stop_services) return leave(status);
+  leaving_ = true;
+  supervisor_.stopEverything([this, status] {
+    status_ = status;
+    loop_.stop();
+  });
+}
+
+void Daemon::leave(int status) {
+  if (std::exchange(leaving_, true)) return;
+  status_ = status;
+  loop_.soon([this] { loop_.stop(); });
+}
+
+// The services live on, and the next shim finds them by what is written here.
+void Daemon::tidyUp() {
   if (auto written = state_.writeNow(); !written) report({written.error().message});
+  journal_.sync();
   control_.shutdown();
   ::unlink(paths::controlSocket(host_.root).c_str());
   ::unlink(paths::namingSocket(host_.root).c_str());
+}
+
+int Daemon::run() {
+  supervisor_.resume();
+  loop_.run();
+  record(EventKind::kShimStop, "shim stopped");
+  tidyUp();
+  return status_;
 }
 
 }  // namespace cctl::shim

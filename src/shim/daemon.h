@@ -5,6 +5,7 @@
 #include <string>
 
 #include "registry/register_store.h"
+#include "shim/anchor.h"
 #include "shim/control_server.h"
 #include "shim/host.h"
 #include "shim/names.h"
@@ -16,26 +17,33 @@ namespace cctl::shim {
 
 class Daemon {
  public:
-  // Opens everything under the lock of ROOT and begins to listen; kLocked when another shim runs.
-  [[nodiscard]] static Result<std::unique_ptr<Daemon>> open(const std::string& root);
+  // Opens everything and begins to listen. `fds.lock` is held already. `anchor`: the parent.
+  [[nodiscard]] static Result<std::unique_ptr<Daemon>> open(const std::string& root, SharedFds fds,
+                                                            int anchor);
   ~Daemon();
 
-  // Takes up what should run and serves until it is told to go (an order, SIGTERM).
-  void run();
+  // Takes up what should run and serves until it is told to go; returns the exit status (anchor.h).
+  // When the anchor dies, this process becomes it and never returns.
+  int run();
 
  private:
-  Daemon(std::string root, Identity identity, Fd lock, std::string digest);
+  Daemon(std::string root, Identity identity, SharedFds fds, std::string digest);
 
   [[nodiscard]] Result<void> load();
   void loadState();
   [[nodiscard]] Result<void> listen();
   void watchSignals();
+  void watchAnchor(int anchor);
+  void takeOver();
   void report(const std::vector<std::string>& problems);
   void record(protocol::EventKind kind, std::string text);
-  void shutDown(bool stop_services);
+  void onOrder(const protocol::ShutdownRequest& request);
+  void leave(int status);
+  void tidyUp();
 
   SystemClock clock_;
   Fd lock_;
+  ExitLog exits_;
   EventLoop loop_;
   State state_;
   Store store_;
@@ -49,14 +57,19 @@ class Daemon {
   NamingServer naming_;
   Fd signals_;
   Watch signal_watch_;
+  Fd anchor_;
+  Watch anchor_watch_;
   bool leaving_ = false;
+  int status_ = kLeftForSignal;
 };
 
-// The lock that makes a shim the only one of its ROOT; kLocked when it is held.
-[[nodiscard]] Result<Fd> lockRoot(const std::string& root);
+// The lock that makes a shim the only one of its ROOT. kLocked when it is held, or with `wait` once
+// it is free: a standby, for systemd, which knows of no other shim than its own.
+[[nodiscard]] Result<Fd> lockRoot(const std::string& root, bool wait);
 // Who holds it, as it wrote into the file of the lock. Pid 0: nobody.
 struct RunningShim {
   int pid = 0;
+  int anchor = 0;
   std::string version;
   std::string digest;
 };

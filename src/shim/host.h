@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "shim/event_loop.h"
+#include "shim/exit_log.h"
 #include "shim/journal.h"
 #include "shim/state.h"
 #include "shim/store.h"
@@ -27,6 +28,7 @@ struct Host {
   State& state;
   Store& store;
   Journal& journal;
+  ExitLog& exits;
 };
 
 }  // namespace cctl::shim

@@ -115,43 +115,66 @@ Result<protocol::HelloReply> greet(const std::string& root) {
                                    Deadline::in(kAnswerTime));
 }
 
-bool awaitGone(const std::string& root, Millis longest) {
+template <typename Condition>
+bool await(Condition condition, Millis longest) {
   const Deadline deadline = Deadline::in(longest);
-  while (runningShim(root) != 0) {
+  while (!condition()) {
     if (deadline.passed()) return false;
-    ::usleep(10'000);  // another process's lock: there is nothing to wait on
+    ::usleep(10'000);  // another process's doing: there is nothing to wait on
   }
   return true;
 }
 
-// The running shim makes way; its services live on. One that does not answer is killed: they live
-// on all the same.
-Result<void> handOver(const std::string& root, bool stop_services) {
+bool gone(const std::string& root) { return runningShim(root) == 0; }
+
+Result<void> orderAway(const std::string& root, bool stop_services, bool replace) {
   protocol::ShutdownRequest request;
   request.stop_services = stop_services;
-  request.caller = {"bootstrap", stop_services ? "uninstall" : "upgrade", 0};
-  const auto asked = ask<protocol::Empty>(root, request, Deadline::in(kAnswerTime));
-  if (asked && awaitGone(root, stop_services ? Millis(300'000) : kHandOverTime)) return {};
-  const int pid = runningShim(root);
-  if (pid > 1) ::kill(pid, SIGKILL);
-  if (awaitGone(root, kHandOverTime)) return {};
-  return fail(Code::kTimeout, "the running shim of {} (pid {}) does not make way", root, pid);
+  request.replace = replace;
+  request.caller = {"bootstrap", replace ? "upgrade" : "uninstall", 0};
+  return ask<protocol::Empty>(root, request, Deadline::in(kAnswerTime)).map([](auto) {});
+}
+
+// Its services live on all the same. The anchor first: it would start another.
+void killShim(const std::string& root) {
+  const RunningShim shim = runningShimFacts(root);
+  if (shim.anchor > 1) ::kill(shim.anchor, SIGSTOP);
+  if (shim.pid > 1) ::kill(shim.pid, SIGKILL);
+  if (shim.anchor > 1) ::kill(shim.anchor, SIGKILL);
+}
+
+Result<void> takeDown(const std::string& root, bool stop_services) {
+  const auto asked = orderAway(root, stop_services, false);
+  if (asked && await([&] { return gone(root); }, stop_services ? Millis(300'000) : kHandOverTime))
+    return {};
+  killShim(root);
+  if (await([&] { return gone(root); }, kHandOverTime)) return {};
+  return fail(Code::kTimeout, "the running shim of {} (pid {}) does not make way", root,
+              runningShim(root));
 }
 
 Result<void> bringUp(const InstallRequest& request, bool systemd) {
-  if (systemd) {
-    CCTL_CHECK(systemctl("restart", request.cluster));
-    const Deadline deadline = Deadline::in(kAnswerTime);
-    while (!greet(request.root)) {
-      if (deadline.passed())
-        return fail(Code::kTimeout, "the shim does not answer; see `systemctl status {}`",
-                    paths::bootUnit(request.cluster));
-      ::usleep(20'000);  // until systemd has started it
-    }
-    return {};
+  if (!systemd) return startDaemon(request.root).map([](bool) {});
+  CCTL_CHECK(systemctl("restart", request.cluster));
+  if (await([&] { return greet(request.root).has_value(); }, kAnswerTime)) return {};
+  return fail(Code::kTimeout, "the shim does not answer; see `systemctl status {}`",
+              paths::bootUnit(request.cluster));
+}
+
+// The running shim goes on as the new executable, its services and its anchor's pid staying what
+// they are; one that cannot do that is taken down and started anew.
+Result<void> handOver(const InstallRequest& request, const std::string& digest, bool systemd) {
+  const std::string& root = request.root;
+  const int before = runningShim(root);
+  if (orderAway(root, false, true)) {
+    const auto replaced = [&] {
+      const RunningShim shim = runningShimFacts(root);
+      return shim.pid == 0 || (shim.digest == digest && shim.pid != before && greet(root));
+    };
+    if (await(replaced, kHandOverTime) && !gone(root)) return {};
   }
-  CCTL_TRY([[maybe_unused]] const bool started, startDaemon(request.root));
-  return {};
+  CCTL_CHECK(takeDown(root, false));
+  return bringUp(request, systemd);
 }
 
 Result<InstallOutcome> leaveNewer(const InstallRequest& request, const std::string& version) {
@@ -276,17 +299,17 @@ Result<InstallOutcome> install(const InstallRequest& request) {
   outcome.digest = placed.digest;
   outcome.boot_hook = placed.hook.kind != BootHook::Kind::kNone;
   outcome.reason = placed.hook.reason;
-  const bool runs = runningShim(request.root) != 0;
-  if (runs) {
+  const bool systemd = placed.hook.kind == BootHook::Kind::kSystemd;
+  if (runningShim(request.root) != 0) {
     const auto hello = greet(request.root);
     if (hello && hello->digest == placed.digest && !placed.identity_changed) return outcome;
     outcome.action = hello && hello->digest == placed.digest ? InstallOutcome::Action::kUnchanged
                                                              : InstallOutcome::Action::kUpgraded;
-    CCTL_CHECK(handOver(request.root, false));
-  } else {
-    outcome.action = InstallOutcome::Action::kStarted;
+    CCTL_CHECK(handOver(request, placed.digest, systemd));
+    return outcome;
   }
-  CCTL_CHECK(bringUp(request, placed.hook.kind == BootHook::Kind::kSystemd));
+  outcome.action = InstallOutcome::Action::kStarted;
+  CCTL_CHECK(bringUp(request, systemd));
   return outcome;
 }
 
@@ -308,7 +331,7 @@ Result<void> uninstall(const UninstallRequest& request) {
   CCTL_TRY(const Identity identity, loadIdentity(request.root));
   CCTL_TRY(const Fd lock, lockBootstrap(request.root));
   CCTL_CHECK(removeBootHook(request.root, identity.cluster));
-  if (runningShim(request.root) != 0) CCTL_CHECK(handOver(request.root, request.stop_services));
+  if (runningShim(request.root) != 0) CCTL_CHECK(takeDown(request.root, request.stop_services));
   if (request.purge) return removeTree(request.root);
   return {};
 }
@@ -320,11 +343,9 @@ std::string infoLine(const std::string& root) {
     shim.version = kVersion;
     shim.digest = sha256HexOfFile("/proc/self/exe").value_or("");
   }
-  Json json = {{"version", shim.version},
-               {"digest", shim.digest},
-               {"running", shim.pid != 0},
-               {"pid", shim.pid},
-               {"operators", loadOperators(root)}};
+  Json json = {{"version", shim.version},  {"digest", shim.digest},
+               {"running", shim.pid != 0}, {"pid", shim.pid},
+               {"anchor", shim.anchor},    {"operators", loadOperators(root)}};
   if (const auto identity = loadIdentity(root)) {
     json["cluster"] = identity->cluster;
     json["host"] = identity->host;

@@ -24,6 +24,17 @@ std::optional<uint64_t> firstSeqOf(std::string_view name) {
   return seq;
 }
 
+// Without decoding the line: a quote inside a string has a backslash before it, so that this can
+// only be the key.
+std::optional<uint64_t> seqOf(std::string_view line) {
+  static constexpr std::string_view kKey = "\"seq\":";
+  const size_t at = line.find(kKey);
+  if (at == std::string_view::npos) return std::nullopt;
+  uint64_t seq = 0;
+  std::from_chars(line.data() + at + kKey.size(), line.data() + line.size(), seq);
+  return seq;
+}
+
 // Calls visit(line, offset of its end) for each whole line, until it returns false; returns the
 // number of bytes in whole lines visited.
 template <typename Visit>
@@ -166,6 +177,7 @@ std::vector<protocol::Event> Journal::read(uint64_t after, std::optional<WallTim
     const auto text = readFile(pathOf(segments_[i]), 256u << 20);
     if (!text) continue;
     eachLine(*text, [&](std::string_view line, size_t) {
+      if (seqOf(line).value_or(0) <= after) return true;
       auto event = decodeJournalLine(line);
       if (event && event->seq > after && (!since || event->at >= *since))
         events.push_back(std::move(*event));

@@ -1,5 +1,6 @@
 // clusterctl-shim: the supervisor that clusterctl places on each host (PROTOCOL.md, "The
 // executable").
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <charconv>
@@ -11,6 +12,7 @@
 #include "base/file.h"
 #include "base/version.h"
 #include "model/host_paths.h"
+#include "shim/anchor.h"
 #include "shim/daemon.h"
 #include "shim/identity.h"
 #include "shim/install.h"
@@ -103,7 +105,7 @@ Result<unsigned> parseUid(const std::string& text) {
 
 // ---- the subcommands ---------------------------------------------------------------------------
 
-Result<void> runInstall(Arguments& arguments) {
+Result<int> runInstall(Arguments& arguments) {
   InstallRequest request;
   CCTL_TRY(request.root, takeRoot(arguments));
   request.cluster = arguments.take("--cluster");
@@ -119,10 +121,10 @@ Result<void> runInstall(Arguments& arguments) {
     return fail(Code::kUsage, "install needs --cluster and --host");
   CCTL_TRY(const InstallOutcome outcome, install(request));
   say(1, outcomeLine(outcome));
-  return {};
+  return 0;
 }
 
-Result<void> runUninstall(Arguments& arguments) {
+Result<int> runUninstall(Arguments& arguments) {
   UninstallRequest request;
   CCTL_TRY(request.root, takeRoot(arguments));
   request.stop_services = arguments.takeFlag("--stop-services");
@@ -130,67 +132,110 @@ Result<void> runUninstall(Arguments& arguments) {
   CCTL_CHECK(nothingElse(arguments));
   CCTL_CHECK(uninstall(request));
   say(1, "{\"ok\":true}");
-  return {};
+  return 0;
 }
 
-Result<void> runStart(Arguments& arguments) {
+Result<int> runStart(Arguments& arguments) {
   CCTL_TRY(const std::string root, takeRoot(arguments));
   CCTL_CHECK(nothingElse(arguments));
   CCTL_TRY([[maybe_unused]] const bool started, startDaemon(root));
-  return {};
+  return 0;
+}
+
+Result<Fd> takeFd(Arguments& arguments, std::string_view name) {
+  const std::string text = arguments.take(name);
+  if (text.empty()) return Fd();
+  int number = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() ||
+      ::fcntl(number, F_SETFD, FD_CLOEXEC) != 0)
+    return fail(Code::kUsage, "\"{}\" is not an open descriptor", text);
+  return Fd(number);
 }
 
 // Tells whoever waits on `ready` how it went; they read until the end.
-Result<void> runForeground(Arguments& arguments) {
-  const std::string ready_text = arguments.take("--ready-fd");
-  CCTL_TRY(const std::string root, takeRoot(arguments));
-  CCTL_CHECK(nothingElse(arguments));
-  int number = -1;
-  std::from_chars(ready_text.data(), ready_text.data() + ready_text.size(), number);
-  Fd ready(number);
-  auto daemon = Daemon::open(root);
-  if (!daemon) {
-    if (ready)
-      say(ready.get(), daemon.error().code == Code::kLocked ? "running" : daemon.error().message);
-    return fail(daemon.error());
-  }
-  if (ready) say(ready.get(), "ok");
-  ready.reset();
-  (*daemon)->run();
-  return {};
+Error told(const Fd& ready, const Error& error) {
+  if (ready) say(ready.get(), error.code == Code::kLocked ? "running" : error.message);
+  return error;
 }
 
-Result<void> runRelay(Arguments& arguments) {
+Result<int> runForeground(Arguments& arguments) {
+  CCTL_TRY(Fd ready, takeFd(arguments, "--ready-fd"));
+  CCTL_TRY(const std::string root, takeRoot(arguments));
+  CCTL_CHECK(nothingElse(arguments));
+  if (auto known = loadIdentity(root); !known) return fail(told(ready, known.error()));
+  auto lock = lockRoot(root, !ready);
+  if (!lock) return fail(told(ready, lock.error()));
+  auto exits = ExitLog::make();
+  if (!exits) return fail(told(ready, exits.error()));
+  Fd memory(::fcntl(exits->fd(), F_DUPFD_CLOEXEC, 3));
+  return runAnchor(root, {std::move(*lock), std::move(memory)}, std::move(ready));
+}
+
+Result<SharedFds> takeShared(Arguments& arguments) {
+  SharedFds fds;
+  CCTL_TRY(fds.lock, takeFd(arguments, "--lock-fd"));
+  CCTL_TRY(fds.exits, takeFd(arguments, "--exits-fd"));
+  if (!fds.lock || !fds.exits)
+    return fail(Code::kUsage, "anchor and supervise are begun by `run`, not by people");
+  return fds;
+}
+
+Result<int> runAnchorAgain(Arguments& arguments) {
+  CCTL_TRY(const std::string root, takeRoot(arguments));
+  CCTL_TRY(SharedFds fds, takeShared(arguments));
+  CCTL_CHECK(nothingElse(arguments));
+  return runAnchor(root, std::move(fds), Fd());
+}
+
+Result<int> runSupervisor(Arguments& arguments) {
+  CCTL_TRY(Fd ready, takeFd(arguments, "--ready-fd"));
+  CCTL_TRY(const std::string root, takeRoot(arguments));
+  CCTL_TRY(SharedFds fds, takeShared(arguments));
+  const std::string anchor_text = arguments.take("--anchor");
+  CCTL_CHECK(nothingElse(arguments));
+  int anchor = 0;
+  std::from_chars(anchor_text.data(), anchor_text.data() + anchor_text.size(), anchor);
+  auto daemon = Daemon::open(root, std::move(fds), anchor);
+  if (!daemon) return fail(told(ready, daemon.error()));
+  if (ready) say(ready.get(), "ok");
+  ready.reset();
+  return (*daemon)->run();
+}
+
+Result<int> runRelay(Arguments& arguments) {
   const std::string root = arguments.take("--root");
   if (!root.empty()) {
     CCTL_CHECK(nothingElse(arguments));
-    return relay(paths::controlSocket(root));
+    return relay(paths::controlSocket(root)).map([] { return 0; });
   }
   if (arguments.rest().size() != 1)
     return fail(Code::kUsage, "relay needs --root ROOT or a socket");
-  return relay(arguments.rest().front());
+  return relay(arguments.rest().front()).map([] { return 0; });
 }
 
-Result<void> runInfo(Arguments& arguments) {
+Result<int> runInfo(Arguments& arguments) {
   CCTL_TRY(const std::string root, takeRoot(arguments));
   CCTL_CHECK(nothingElse(arguments));
   say(1, infoLine(root));
-  return {};
+  return 0;
 }
 
-Result<void> runVersion(Arguments&) {
+Result<int> runVersion(Arguments&) {
   say(1, std::string("clusterctl-shim ") + kVersion);
-  return {};
+  return 0;
 }
 
-Result<void> runSelfCheck(Arguments&) { return {}; }
+Result<int> runSelfCheck(Arguments&) { return 0; }
 
-using Command = Result<void> (*)(Arguments&);
+using Command = Result<int> (*)(Arguments&);
 
 int dispatch(int argc, char** argv) {
   static const std::map<std::string_view, Command> kCommands = {
-      {"info", runInfo},           {"install", runInstall},      {"relay", runRelay},
-      {"run", runForeground},      {"self-check", runSelfCheck}, {"start", runStart},
+      {"anchor", runAnchorAgain},  {"info", runInfo},
+      {"install", runInstall},     {"relay", runRelay},
+      {"run", runForeground},      {"self-check", runSelfCheck},
+      {"start", runStart},         {"supervise", runSupervisor},
       {"uninstall", runUninstall}, {"version", runVersion}};
   const auto command = argc > 1 ? kCommands.find(argv[1]) : kCommands.end();
   if (command == kCommands.end())
@@ -199,7 +244,7 @@ int dispatch(int argc, char** argv) {
          "usage: clusterctl-shim info|install|relay|run|self-check|start|uninstall|version"});
   Arguments arguments(argc, argv);
   const auto outcome = command->second(arguments);
-  return outcome ? 0 : failWith(outcome.error());
+  return outcome ? *outcome : failWith(outcome.error());
 }
 
 }  // namespace

@@ -258,7 +258,7 @@ Kept Ops::shutdown(const ShutdownRequest& request, const Responder& responder) {
   event.text = request.stop_services ? "shut down, services too" : "shut down, services live on";
   host_.journal.append(std::move(event));
   responder.reply(encodeReply(Empty{}));
-  facts_.shut_down(request.stop_services);
+  facts_.shut_down(request);
   return nullptr;
 }
 

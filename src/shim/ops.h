@@ -20,7 +20,7 @@ namespace cctl::shim {
 struct ShimFacts {
   std::string digest;  // SHA-256 of the running executable
   WallTime since{};
-  std::function<void(bool stop_services)> shut_down;
+  std::function<void(const protocol::ShutdownRequest&)> shut_down;
 };
 
 class Ops {

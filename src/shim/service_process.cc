@@ -26,6 +26,8 @@ using protocol::RestartWhen;
 
 constexpr size_t kCheckSlice = 16u << 20;  // bytes hashed in one turn of the loop
 constexpr Millis kExitPoll{50};            // where there are no process descriptors
+constexpr Millis kRemainsPoll{5};
+constexpr int kMostRemainsChecks = 400;  // what survives KILL for two seconds hangs in the kernel
 
 Millis millisOf(const timeval& time) {
   return Millis(int64_t{time.tv_sec} * 1000 + time.tv_usec / 1000);
@@ -286,6 +288,7 @@ Result<void> ServiceProcess::spawnWithPipes(SpawnRequest& request) {
   pidfd_ = std::move(child->pidfd);
   own_child_ = true;
   killed_ = false;
+  remains_seen_ = 0;
   capture_ = std::make_unique<LogCapture>(host_.loop, log_);
   capture_->add('O', std::move(out.read));
   capture_->add('E', std::move(err.read));
@@ -294,8 +297,7 @@ Result<void> ServiceProcess::spawnWithPipes(SpawnRequest& request) {
 
 void ServiceProcess::watchExit() {
   if (pidfd_)
-    watch_ = host_.loop.watch(pidfd_.get(), EPOLLIN,
-                              [this](uint32_t events) { onProcessEvent(events); });
+    watch_ = host_.loop.watch(pidfd_.get(), EPOLLIN, [this](uint32_t) { onProcessEvent(); });
   if (!watch_) pollExit();
 }
 
@@ -377,51 +379,67 @@ void ServiceProcess::killAll() {
 
 void ServiceProcess::pollExit() {
   poll_ = host_.loop.after(kExitPoll, [this] {
-    onProcessEvent(0);
-    if (running()) pollExit();
+    pollExit();  // first: what the event does counts
+    onProcessEvent();
   });
 }
 
-// What it left behind would hold its ports. The leader's pid is still ours (a zombie), or no
-// longer anybody's session.
-static void killRemains(const Fd& pidfd, int pid, uint64_t start_ticks, bool own_child) {
-  if (own_child) signalGroup(pidfd, pid, SIGKILL);
-  for (const int member : sessionMembers(pid, start_ticks)) {
+// The leader's pid is still ours (a zombie), or no longer anybody's session.
+bool ServiceProcess::leaderEnded() const {
+  if (!own_child_) return !aliveProcess(pid_, start_ticks_);
+  siginfo_t info{};
+  if (::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) != 0)
+    return !aliveProcess(pid_, start_ticks_);
+  return info.si_pid != 0;
+}
+
+// What it left behind would hold its ports. True while any of it lives.
+bool ServiceProcess::killRemains() {
+  if (own_child_) signalGroup(pidfd_, pid_, SIGKILL);
+  bool any = false;
+  for (const int member : sessionMembers(pid_, start_ticks_)) {
     const Fd handle = openPidfd(member);
     const auto stat = readProcStat(member);
-    if (stat && stat->session == pid) signalProcess(handle, member, SIGKILL);
+    if (!stat || stat->session != pid_ || stat->dead()) continue;
+    signalProcess(handle, member, SIGKILL);
+    any = true;
   }
+  return any;
 }
 
-bool ServiceProcess::collectExit(ExitReport& report) {
-  if (!own_child_) {
-    if (aliveProcess(pid_, start_ticks_)) return false;
-    killRemains(pidfd_, pid_, start_ticks_, false);
-    if (const auto status = foreignStatus(pidfd_, pid_, start_ticks_)) noteStatus(*status, report);
-    return true;
-  }
-  siginfo_t info{};
-  if (::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
-      info.si_pid == 0)
-    return errno == ECHILD && info.si_pid == 0 && !aliveProcess(pid_, start_ticks_);
-  killRemains(pidfd_, pid_, start_ticks_, true);
+void ServiceProcess::collectStatus(ExitReport& report) const {
   int status = 0;
   rusage usage{};
-  if (::wait4(pid_, &status, WNOHANG, &usage) != pid_) return true;
-  noteStatus(status, report);
-  report.cpu_user = millisOf(usage.ru_utime);
-  report.cpu_system = millisOf(usage.ru_stime);
-  report.max_rss = static_cast<uint64_t>(usage.ru_maxrss) * 1024;
-  return true;
+  if (own_child_ && ::wait4(pid_, &status, WNOHANG, &usage) == pid_) {
+    noteStatus(status, report);
+    report.cpu_user = millisOf(usage.ru_utime);
+    report.cpu_system = millisOf(usage.ru_stime);
+    report.max_rss = static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+    return;
+  }
+  const auto known = foreignStatus(pidfd_, pid_, start_ticks_);
+  const auto record = host_.exits.find(pid_, start_ticks_);
+  if (known) noteStatus(*known, report);
+  if (!record) return;
+  if (!known) noteStatus(record->status, report);
+  report.cpu_user = Millis(record->cpu_user_ms);
+  report.cpu_system = Millis(record->cpu_system_ms);
+  report.max_rss = record->max_rss;
 }
 
-void ServiceProcess::onProcessEvent(uint32_t) {
+void ServiceProcess::onProcessEvent() {
+  if (!running() || !leaderEnded()) return;
+  watch_.reset();  // it would go on telling
+  if (killRemains() && ++remains_seen_ < kMostRemainsChecks) {
+    poll_ = host_.loop.after(kRemainsPoll, [this] { onProcessEvent(); });
+    return;
+  }
   ExitReport report;
   report.pid = pid_;
   report.at = host_.loop.clock().wall();
   report.uptime = std::max(Millis(0), std::chrono::duration_cast<Millis>(report.at - started_));
-  errno = 0;
-  if (running() && collectExit(report)) onExit(std::move(report));
+  collectStatus(report);
+  onExit(std::move(report));
 }
 
 void ServiceProcess::forgetProcess() {

@@ -70,9 +70,11 @@ class ServiceProcess {
   // Ending.
   void terminate();
   void killAll();
-  void onProcessEvent(uint32_t events);
+  void onProcessEvent();
   void pollExit();
-  [[nodiscard]] bool collectExit(protocol::ExitReport& report);
+  bool leaderEnded() const;
+  bool killRemains();
+  void collectStatus(protocol::ExitReport& report) const;
   void forgetProcess();
   void onExit(protocol::ExitReport report);
   void died();
@@ -110,6 +112,7 @@ class ServiceProcess {
   int pid_ = 0;
   uint64_t start_ticks_ = 0;
   bool own_child_ = false;
+  int remains_seen_ = 0;
   Fd pidfd_;
   Watch watch_;
   WallTime started_{};

@@ -116,8 +116,13 @@ std::shared_ptr<LogFile> Supervisor::logOf(const InstanceRef& ref) {
 
 void Supervisor::order(const InstanceRef& ref, int generation, const Caller& caller,
                        std::string text) {
+  note(EventKind::kOrder, ref, generation, std::move(text), caller);
+}
+
+void Supervisor::note(EventKind kind, const InstanceRef& ref, int generation, std::string text,
+                      const Caller& caller) {
   protocol::Event event;
-  event.kind = EventKind::kOrder;
+  event.kind = kind;
   event.service = ref.service;
   event.index = ref.index;
   event.generation = generation;
@@ -290,7 +295,8 @@ void Supervisor::onReady(ServiceProcess& process) {
   record->current = generation;
   host_.state.touch();
   if (auto linked = linkCurrent(host_.root, ref, generation); !linked)
-    order(ref, generation, {}, "cannot point `current` at it: " + linked.error().message);
+    note(EventKind::kFailed, ref, generation,
+         "cannot point `current` at it: " + linked.error().message);
 }
 
 void Supervisor::stopAll(const std::vector<ServiceProcess*>& processes,
@@ -448,7 +454,8 @@ void Supervisor::resumeInstance(const InstanceRef& ref, bool same_boot) {
       generations.emplace_back(generation.generation, generation.up);
   for (const auto& [generation, up] : generations) resumeGeneration(ref, generation, up);
   if (!same_boot && record->held && record->current != 0)
-    order(ref, record->current, {}, fmt::format("stays down: stopped by {}", record->held_by));
+    note(EventKind::kStop, ref, record->current,
+         fmt::format("stays down: stopped by {}", record->held_by));
 }
 
 void Supervisor::noteLost(const InstanceRef& ref, const GenerationRecord& record) {
@@ -465,7 +472,7 @@ void Supervisor::noteLost(const InstanceRef& ref, const GenerationRecord& record
 void Supervisor::resumeGeneration(const InstanceRef& ref, int generation, bool should_run) {
   auto found = process(ref, generation);
   if (!found) {
-    order(ref, generation, {}, "cannot be started: " + found.error().message);
+    note(EventKind::kFailed, ref, generation, "cannot be started: " + found.error().message);
     return;
   }
   if ((*found)->adopt()) {

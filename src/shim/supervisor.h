@@ -76,6 +76,8 @@ class Supervisor {
   void stopAll(const std::vector<ServiceProcess*>& processes, Done<protocol::StopReply> done);
   void order(const protocol::InstanceRef& ref, int generation, const protocol::Caller& caller,
              std::string text);
+  void note(protocol::EventKind kind, const protocol::InstanceRef& ref, int generation,
+            std::string text, const protocol::Caller& caller = {});
   template <typename T>
   void answerDurably(Done<T> done, T value);
 

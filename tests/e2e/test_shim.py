@@ -45,7 +45,11 @@ class Client:
     def __init__(self, path, timeout=30):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)
-        self.socket.connect(path)
+        try:
+            self.socket.connect(path)
+        except OSError:
+            self.socket.close()
+            raise
         self.buffer = b""
         self.next_id = 1
         self.waiting = []
@@ -206,9 +210,7 @@ class ShimTest(unittest.TestCase):
             client.close()
         if os.path.exists(os.path.join(self.root, "shim", "current")):
             self.shim("uninstall", "--root", self.root, "--stop-services", check=False)
-        pid = self.shim_pid()
-        if pid:
-            os.kill(pid, signal.SIGKILL)
+        self.kill_pair()
         subprocess.run(["chmod", "-R", "u+w", self.base], check=False,
                        stderr=subprocess.DEVNULL)
         shutil.rmtree(self.base, ignore_errors=True)
@@ -226,12 +228,11 @@ class ShimTest(unittest.TestCase):
                          "--advertise", "127.0.0.1", "--operator", str(os.getuid()),
                          "--no-boot-hook", *more, **kwargs)
 
+    def info(self):
+        return json.loads(self.shim("info", "--root", self.root).stdout)
+
     def shim_pid(self):
-        try:
-            info = json.loads(self.shim("info", "--root", self.root).stdout)
-        except AssertionError:
-            return 0
-        return info["pid"] if info["running"] else 0
+        return self.info()["pid"]
 
     def control(self):
         return os.path.join(self.root, "run", "control.sock")
@@ -242,14 +243,41 @@ class ShimTest(unittest.TestCase):
         self.clients.append(client)
         return client
 
+    def kill_pair(self):
+        """Supervisor and anchor, at once: nothing of the shim is left, its services live on."""
+        try:
+            info = self.info()
+        except AssertionError:
+            return
+        if not info["running"]:
+            return
+        for number, pid in ((signal.SIGSTOP, info["anchor"]), (signal.SIGKILL, info["pid"]),
+                            (signal.SIGKILL, info["anchor"])):
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
+        wait_until(lambda: not self.info()["running"], what="release of the lock")
+
     def kill_shim(self, restart=True):
-        pid = self.shim_pid()
-        os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not alive(pid), what="death of the shim")
-        wait_until(lambda: self.shim_pid() != pid, what="release of the lock")
+        self.kill_pair()
         if restart:
             self.shim("start", "--root", self.root)
-        return pid
+
+    def kill_one(self, which):
+        """One of the two; returns once the other has started a supervisor again."""
+        before = self.info()
+        os.kill(before[which], signal.SIGKILL)
+        wait_until(lambda: self.info()["pid"] not in (before["pid"], 0) and self.answers(),
+                   what="another supervisor")
+        return before
+
+    def answers(self):
+        try:
+            with Client(self.control(), 5) as client:
+                return client.ask("hello", protocol=1, client="x")
+        except (ShimError, EOFError, OSError):
+            return None
 
     # ---- a service ----
 
@@ -334,14 +362,30 @@ class Install(ShimTest):
         shutil.copy(SHIM, newer)
         with open(newer, "ab") as f:  # other content, same version
             f.write(b"\0")
-        old = self.shim_pid()
+        old = self.info()
         said = json.loads(self.install(binary=newer).stdout)
         self.assertTrue(said["upgraded"], said)
-        self.assertNotEqual(self.shim_pid(), old)
+        now = self.info()
+        self.assertNotEqual((now["pid"], now["digest"]), (old["pid"], old["digest"]))
+        self.assertEqual(now["anchor"], old["anchor"])
         client = self.connect()
         now = self.one(client)
         self.assertEqual((now["pid"], now["state"]), (reply["pid"], "ready"))
         self.assertTrue(alive(reply["pid"]))
+
+    def test_a_broken_upgrade_leaves_the_old_shim_running(self):
+        self.install()
+        before = self.info()
+        current = os.path.join(self.root, "shim", "current")
+        truncated = os.path.join(self.root, "shim", "bin", "clusterctl-shim-broken")
+        with open(SHIM, "rb") as f, open(truncated, "wb") as g:
+            g.write(f.read(100000))
+        os.chmod(truncated, 0o755)
+        os.unlink(current)
+        os.symlink("bin/clusterctl-shim-broken", current)
+        self.connect().ask("shutdown", replace=True, caller=CALLER)
+        wait_until(lambda: self.info()["pid"] not in (0, before["pid"]) and self.answers())
+        self.assertEqual(self.info()["digest"], before["digest"])
 
     def test_usage_errors_have_their_exit_codes(self):
         self.assertEqual(self.shim("nonsense", check=False).returncode, 64)
@@ -877,8 +921,8 @@ class Survival(ShimTest):
             spec, reply = self.deploy(self.client, files, ["bin/l"], index=index, ports=["main"],
                                       ready={"kind": "tcp", "port": "main"})
             pids[index] = reply["pid"]
-        for _ in range(5):
-            self.kill_shim()
+        for kill in (self.kill_shim, lambda: self.kill_one("pid"), lambda: self.kill_one("anchor")) * 2:
+            kill()
             client = self.connect()
             for index, pid in pids.items():
                 status = self.one(client, index=index)
@@ -889,6 +933,41 @@ class Survival(ShimTest):
         os.kill(pids[2], signal.SIGKILL)
         wait_until(lambda: [s for s in self.status(client, index=2)
                             if s["state"] == "ready" and s["pid"] != pids[2]])
+
+    def test_how_a_service_ended_stays_known_over_a_kill(self):
+        script = b"#!/bin/sh\ntrap 'exit 9' USR1\nwhile true; do sleep 0.02; done\n"
+        _, reply = self.deploy(self.client, {"bin/w": (script, True)}, ["bin/w"])
+        self.kill_one("pid")
+        os.kill(reply["pid"], signal.SIGUSR1)
+        client = self.connect()
+        exits = wait_until(lambda: self.events(client, "exit"))
+        self.assertEqual(exits[0]["exit"]["exit_status"], 9)
+        # And when both happen at the same moment.
+        pid = wait_until(lambda: [s for s in self.status(client) if s["state"] == "ready"])[0]["pid"]
+        os.kill(self.info()["pid"], signal.SIGKILL)
+        os.kill(pid, signal.SIGUSR1)
+        wait_until(lambda: self.answers())
+        client = self.connect()
+        exits = wait_until(lambda: self.events(client, "exit")[1:])
+        self.assertEqual(exits[0]["exit"].get("exit_status"), 9, exits[0])
+
+    def test_a_killed_supervisor_is_back_at_once(self):
+        self.deploy(self.client, {"bin/w": (WAITER, True)}, ["bin/w"])
+        before = self.info()
+        began = time.monotonic()
+        os.kill(before["pid"], signal.SIGKILL)
+        wait_until(self.answers)
+        self.assertLess(time.monotonic() - began, 2)
+        self.assertEqual(self.info()["anchor"], before["anchor"])
+
+    def test_an_order_to_go_is_not_undone(self):
+        before = self.info()
+        self.client.ask("shutdown", caller=CALLER)
+        wait_until(lambda: not self.info()["running"])
+        wait_until(lambda: not alive(before["anchor"]))
+        self.shim("start", "--root", self.root)
+        os.kill(self.info()["anchor"], signal.SIGTERM)
+        wait_until(lambda: not self.info()["running"])
 
     def test_what_ended_meanwhile_is_started_again(self):
         _, reply = self.deploy(self.client, {"bin/w": (WAITER, True)}, ["bin/w"])
@@ -931,7 +1010,8 @@ class Survival(ShimTest):
                 if rng.random() < 0.5:
                     os.kill(pids[0], signal.SIGKILL)
             time.sleep(rng.random() * 0.03)
-            self.kill_shim()
+            rng.choice((self.kill_shim, lambda: self.kill_one("pid"),
+                        lambda: self.kill_one("anchor")))()
             for name, pids in copies().items():
                 self.assertEqual(len(pids), 1, (name, pids))
         client = self.connect()
@@ -1254,14 +1334,7 @@ class Hostile(ShimTest):
         time.sleep(0.1)
         for s in crowd:
             s.close()
-        wait_until(lambda: self.try_hello())
-
-    def try_hello(self):
-        try:
-            with Client(self.control(), 5) as client:
-                return client.ask("hello", protocol=1, client="x")
-        except (ShimError, EOFError, ConnectionError):
-            return None
+        wait_until(self.answers)
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root to become somebody else")
     def test_strangers_are_turned_away(self):
