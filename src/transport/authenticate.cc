@@ -205,7 +205,7 @@ class Authentication {
   }
 
   std::string acceptedMethods() const {
-    const int methods = ssh_userauth_list(session_.get(), nullptr);
+    const auto methods = static_cast<unsigned>(ssh_userauth_list(session_.get(), nullptr));
     std::vector<std::string> names;
     if ((methods & SSH_AUTH_METHOD_PUBLICKEY) != 0) names.emplace_back("publickey");
     if ((methods & SSH_AUTH_METHOD_PASSWORD) != 0) names.emplace_back("password");

@@ -654,9 +654,9 @@ class Network(Case):
         hosts = [hung] + [f"127.0.0.1:{self.sshd.port}"] * 10
         result = self.ok("fan-out", "echo hi", *hosts, late_after=500, connect_timeout=2000, forks=4)
         self.assertEqual([r["ok"] for r in result["results"]], [False] + [True] * 10)
-        self.assertEqual([late["host"] for late in result["late"]], [hung])
-        self.assertLess(result["late"][0]["ms"], 1500)
-        self.assertLess(result["ms"], 4000)
+        late = {late["host"]: late["ms"] for late in result["late"]}
+        self.assertLess(late[hung], 1500)  # said while it hung, not after
+        self.assertLess(result["ms"], 6000)
 
 
 class Jump(Case):
