@@ -94,10 +94,17 @@ std::vector<std::string> namesOf(const std::vector<Registered>& all) {
   return names;
 }
 
+// What was not understood. CLI11 counts the "--" itself among it.
+std::vector<std::string> extrasOf(const CLI::App& app) {
+  std::vector<std::string> extras = app.remaining();
+  std::erase(extras, "--");
+  return extras;
+}
+
 // The innermost command that was named.
 Result<Run> chosen(const CLI::App& app, const std::vector<Registered>& all) {
   const Registered* one = parsedOne(all);
-  const std::vector<std::string> extras = app.remaining();
+  const std::vector<std::string> extras = extrasOf(app);
   if (one == nullptr) {
     if (!extras.empty()) return fail(unexpected(app, extras, namesOf(all)));
     return Run{};
@@ -108,7 +115,7 @@ Result<Run> chosen(const CLI::App& app, const std::vector<Registered>& all) {
     if (!run) return fail(Code::kUsage, "say what to do with a {}: {}", one->command->name, fmt::join(namesOf(one->children), ", "));
     return run;
   }
-  const std::vector<std::string> own = one->app->remaining();
+  const std::vector<std::string> own = extrasOf(*one->app);
   if (!own.empty()) return fail(unexpected(*one->app, own, {}));
   return one->run;
 }
