@@ -52,7 +52,8 @@ class Block {
   const std::string& bytes() const { return bytes_; }
 
  private:
-  uint64_t number(size_t at, size_t count) const {
+  // Inlined, g++ 12 takes the bytes of a short string for uninitialised ones.
+  [[gnu::noinline]] uint64_t number(size_t at, size_t count) const {
     uint64_t value = 0;
     for (size_t i = 0; i < count; ++i) {
       const size_t index = big_ ? at + i : at + count - 1 - i;
