@@ -101,6 +101,7 @@ std::string formatDuration(Millis duration) {
 
 std::string humanDuration(Millis duration) {
   const int64_t seconds = duration.count() / 1000;
+  if (duration < std::chrono::seconds(1)) return fmt::format("{} ms", duration.count());
   if (duration < std::chrono::seconds(10))
     return fmt::format("{:.1f} s", static_cast<double>(duration.count()) / 1000);
   if (seconds < 120) return fmt::format("{} s", seconds);

@@ -45,7 +45,7 @@ std::string formatTime(WallTime time);
 [[nodiscard]] Result<Millis> parseDuration(std::string_view text);
 // The shortest exact form in the same notation: 1500 ms is "1500ms", 60 s is "1m".
 std::string formatDuration(Millis duration);
-// For people, rounded: "0.4 s", "2.1 s", "3 min", "2 h 5 min", "4 d".
+// For people, rounded: "40 ms", "2.1 s", "3 min", "2 h 5 min", "4 d".
 std::string humanDuration(Millis duration);
 
 // "512M", "64K", "1G" or plain bytes, in units of 1024.

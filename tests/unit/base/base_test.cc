@@ -109,6 +109,8 @@ TEST_CASE("durations and sizes need units and do not overflow") {
   CHECK(formatDuration(Millis(60'000)) == "1m");
   CHECK(formatDuration(Millis(1'500)) == "1500ms");
   CHECK(humanDuration(Millis(2'140)) == "2.1 s");
+  CHECK(humanDuration(Millis(14)) == "14 ms");
+  CHECK(humanDuration(Millis(119'000)) == "119 s");
   CHECK(parseSize("512M").value() == 512u << 20);
   CHECK_FALSE(parseSize("1T"));
   CHECK_FALSE(parseSize("99999999999999999G"));
