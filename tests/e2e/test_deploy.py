@@ -1,13 +1,11 @@
 """deploy, status and what belongs to them, through the real binary on real test hosts."""
 
 import os
-import re
-import signal
+import select
 import subprocess
-import time
 import unittest
 
-from harness import CLUSTERCTL, Cluster, SERVER, interrupt, namespaces_permitted, wait_for
+from harness import Cluster, SERVER, interrupt, namespaces_permitted, wait_for
 
 
 @unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
@@ -282,7 +280,6 @@ class DeployTest(unittest.TestCase):
 
 
 def _line_available(process):
-    import select
     return select.select([process.stdout], [], [], 0.5)[0]
 
 

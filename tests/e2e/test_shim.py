@@ -1090,6 +1090,54 @@ def crc32c(text):
     return value ^ 0xFFFFFFFF
 
 
+@unittest.skipUnless(os.geteuid() == 0, "needs root to become a plain user")
+class PlainUser(ShimTest):
+    """The shim as a login that is not root, with a ROOT of its own."""
+    UID = 65534
+
+    def setUp(self):
+        super().setUp()
+        home = os.path.join(self.base, "home")
+        os.mkdir(home, 0o700)
+        os.chown(home, self.UID, self.UID)
+        self.root = os.path.join(home, ".clusterctl")
+        self.binary = os.path.join(self.base, "clusterctl-shim")
+        shutil.copy(SHIM, self.binary)
+        os.chmod(self.binary, 0o755)
+
+    def shim(self, *args, check=True, binary=None):
+        done = subprocess.run([binary or self.binary, *args], capture_output=True, text=True,
+                              timeout=120, user=self.UID, group=self.UID, extra_groups=[],
+                              cwd="/", env={"PATH": "/usr/bin:/bin"})
+        if check and done.returncode != 0:
+            raise AssertionError(f"{args}: exit {done.returncode}: {done.stderr}")
+        return done
+
+    def test_runs_services_as_itself_and_as_nobody_else(self):
+        self.install(binary=self.binary)
+        client = self.connect()  # root is let in
+        _, reply = self.deploy(client, {"bin/w": (WAITER, True)}, ["bin/w"])
+        self.assertEqual(reply["state"], "ready", reply)
+        self.assertEqual(os.stat(f"/proc/{reply['pid']}").st_uid, self.UID)
+        with self.assertRaises(ShimError) as caught:
+            self.new_generation(client, self.one(client)["release_digest"], ["bin/w"], user="daemon")
+        self.assertEqual(caught.exception.code, "refused")
+        self.assertIn("become: sudo", caught.exception.message)
+        self.kill_shim()
+        client = self.connect()
+        self.assertEqual(self.one(client)["pid"], reply["pid"])
+        os.kill(reply["pid"], signal.SIGKILL)
+        wait_until(lambda: [s for s in self.status(client)
+                            if s["state"] == "ready" and s["pid"] != reply["pid"]])
+
+    def test_a_root_it_may_not_write_is_said_in_one_line(self):
+        self.root = os.path.join(self.base, "forbidden")
+        done = self.install(binary=self.binary, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("Permission denied", done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1)
+
+
 class Output(ShimTest):
     def setUp(self):
         super().setUp()
