@@ -1,5 +1,6 @@
-// fmt as an archive: Debian ships its headers and a shared library only. Compiled once here, so that
-// not every file of ours compiles it again (it took a third of the build when used header-only).
+// fmt as an archive: Debian ships its headers and a shared library only. Compiled once here, so
+// that not every file of ours compiles it again (it took a third of the build when used
+// header-only).
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE
@@ -11,7 +12,7 @@ template FMT_API auto locale_ref::get<std::locale>() const -> std::locale;
 template FMT_API auto thousands_sep_impl(locale_ref) -> thousands_sep_result<char>;
 template FMT_API auto decimal_point_impl(locale_ref) -> char;
 template FMT_API void buffer<char>::append(const char*, const char*);
-template FMT_API void vformat_to(buffer<char>&, string_view, basic_format_args<FMT_BUFFER_CONTEXT(char)>,
-                                 locale_ref);
+template FMT_API void vformat_to(buffer<char>&, string_view,
+                                 basic_format_args<FMT_BUFFER_CONTEXT(char)>, locale_ref);
 }  // namespace detail
 FMT_END_NAMESPACE

@@ -14,11 +14,15 @@ namespace cctl {
 // A point in time on CLOCK_MONOTONIC after which a call gives up with Code::kTimeout.
 class Deadline {
  public:
-  static Deadline in(Millis duration) { return Deadline(std::chrono::steady_clock::now() + duration); }
+  static Deadline in(Millis duration) {
+    return Deadline(std::chrono::steady_clock::now() + duration);
+  }
   static Deadline never() { return Deadline(SteadyTime::max()); }
 
   SteadyTime time() const { return time_; }
-  bool passed() const { return time_ != SteadyTime::max() && std::chrono::steady_clock::now() >= time_; }
+  bool passed() const {
+    return time_ != SteadyTime::max() && std::chrono::steady_clock::now() >= time_;
+  }
   // Milliseconds left for poll(2): 0 when passed, at most `cap`.
   int pollTimeout(int cap = 1'000'000) const {
     if (time_ == SteadyTime::max()) return cap;

@@ -16,9 +16,8 @@ struct Unit {
   int64_t factor;
 };
 
-constexpr std::array kDurationUnits = {Unit{"d", 86'400'000}, Unit{"h", 3'600'000},
-                                       Unit{"ms", 1},         Unit{"m", 60'000},
-                                       Unit{"s", 1'000}};
+constexpr std::array kDurationUnits = {Unit{"d", 86'400'000}, Unit{"h", 3'600'000}, Unit{"ms", 1},
+                                       Unit{"m", 60'000}, Unit{"s", 1'000}};
 constexpr std::array kSizeUnits = {Unit{"K", 1 << 10}, Unit{"M", 1 << 20}, Unit{"G", 1 << 30},
                                    Unit{"", 1}};
 
@@ -72,20 +71,23 @@ Result<WallTime> parseTime(std::string_view text) {
   tm parts{};
   const std::string copy(text);
   const char* rest = ::strptime(copy.c_str(), "%Y-%m-%dT%H:%M:%S", &parts);
-  if (rest == nullptr) return fail(Code::kUsage, "\"{}\" is not a time like 2026-11-23T10:00:00Z", text);
+  if (rest == nullptr)
+    return fail(Code::kUsage, "\"{}\" is not a time like 2026-11-23T10:00:00Z", text);
   int64_t fraction = 0;
   std::string_view tail(rest);
   if (tail.size() == 5 && tail[0] == '.') {
     const auto [end, error] = std::from_chars(tail.data() + 1, tail.data() + 4, fraction);
     if (error == std::errc() && end == tail.data() + 4) tail.remove_prefix(4);
   }
-  if (tail != "Z") return fail(Code::kUsage, "\"{}\" is not a time in UTC like 2026-11-23T10:00:00Z", text);
+  if (tail != "Z")
+    return fail(Code::kUsage, "\"{}\" is not a time in UTC like 2026-11-23T10:00:00Z", text);
   return WallTime(Millis(static_cast<int64_t>(::timegm(&parts)) * 1000 + fraction));
 }
 
 Result<Millis> parseDuration(std::string_view text) {
   const int64_t millis = scaled(text, kDurationUnits);
-  if (millis < 0) return fail(Code::kBadInput, "\"{}\" is not a duration like 500ms, 5s, 10m or 2h", text);
+  if (millis < 0)
+    return fail(Code::kBadInput, "\"{}\" is not a duration like 500ms, 5s, 10m or 2h", text);
   return Millis(millis);
 }
 

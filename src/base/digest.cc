@@ -106,7 +106,8 @@ std::string randomHex(size_t bytes) {
 uint32_t crc32c(std::string_view data, uint32_t seed) {
   static const std::array<uint32_t, 256> kTable = makeCrcTable();
   uint32_t value = ~seed;
-  for (const char c : data) value = kTable[(value ^ static_cast<unsigned char>(c)) & 255] ^ (value >> 8);
+  for (const char c : data)
+    value = kTable[(value ^ static_cast<unsigned char>(c)) & 255] ^ (value >> 8);
   return ~value;
 }
 

@@ -53,7 +53,8 @@ class Exchange {
 
   Result<void> run(Deadline deadline, const CancelToken* cancel) {
     while (out_ || err_) {
-      if (deadline.passed()) return fail(Code::kTimeout, "{}: no end before the deadline", request_.argv[0]);
+      if (deadline.passed())
+        return fail(Code::kTimeout, "{}: no end before the deadline", request_.argv[0]);
       if (cancel && cancel->cancelled()) return fail(Code::kCancelled, "interrupted");
       CCTL_CHECK(step(deadline, cancel));
     }
@@ -83,13 +84,15 @@ class Exchange {
     if (got == 0) fd.reset();
     text.append(buffer, static_cast<size_t>(got));
     if (text.size() > request_.output_limit)
-      return fail(Code::kError, "{}: more than {} bytes of output", request_.argv[0], request_.output_limit);
+      return fail(Code::kError, "{}: more than {} bytes of output", request_.argv[0],
+                  request_.output_limit);
     return {};
   }
 
   // A child that closes its input early is not an error: its exit status will tell.
   void feed() {
-    const ssize_t put = ::write(in_.get(), request_.input.data() + sent_, request_.input.size() - sent_);
+    const ssize_t put =
+        ::write(in_.get(), request_.input.data() + sent_, request_.input.size() - sent_);
     if (put > 0) sent_ += static_cast<size_t>(put);
     if (put < 0 && errno != EAGAIN && errno != EINTR) in_.reset();
   }

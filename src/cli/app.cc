@@ -20,24 +20,38 @@ std::string variableOf(const std::string& option) {
 }
 
 void addGlobals(CLI::App& app, Globals& globals, std::string& output) {
-  const auto option = [&](const std::string& names, const std::string& long_name, auto& value, const std::string& help) {
-    return app.add_option(names, value, help)->envname(variableOf(long_name))->group("Global options");
+  const auto option = [&](const std::string& names, const std::string& long_name, auto& value,
+                          const std::string& help) {
+    return app.add_option(names, value, help)
+        ->envname(variableOf(long_name))
+        ->group("Global options");
   };
-  const auto flag = [&](const std::string& names, const std::string& long_name, auto& value, const std::string& help) {
-    return app.add_flag(names, value, help)->envname(variableOf(long_name))->group("Global options");
+  const auto flag = [&](const std::string& names, const std::string& long_name, auto& value,
+                        const std::string& help) {
+    return app.add_flag(names, value, help)
+        ->envname(variableOf(long_name))
+        ->group("Global options");
   };
-  option("-i,--inventory", "--inventory", globals.inventory, "Inventory directory (default: inventory)");
-  option("-l,--limit", "--limit", globals.limit, "Only these hosts: names, groups, node sets, !excluded");
-  option("--forks", "--forks", globals.forks, "Hosts at one time (default: 64)")->check(CLI::Range(1, 4096));
-  option("-o,--output", "--output", output, "text, json or jsonl (default: text)")->check(CLI::IsMember({"text", "json", "jsonl"}));
+  option("-i,--inventory", "--inventory", globals.inventory,
+         "Inventory directory (default: inventory)");
+  option("-l,--limit", "--limit", globals.limit,
+         "Only these hosts: names, groups, node sets, !excluded");
+  option("--forks", "--forks", globals.forks, "Hosts at one time (default: 64)")
+      ->check(CLI::Range(1, 4096));
+  option("-o,--output", "--output", output, "text, json or jsonl (default: text)")
+      ->check(CLI::IsMember({"text", "json", "jsonl"}));
   flag("--dry-run,--check", "--dry-run", globals.dry_run, "Say what would be done; change nothing");
   flag("-y,--yes", "--yes", globals.yes, "Do not ask");
-  flag("--accept-new", "--accept-new", globals.accept_new, "Add the keys of hosts that are not known yet");
-  option("--timeout", "--timeout", globals.timeout, "Give up on commands run by exec after this long, e.g. 30s");
-  option("--lock-wait", "--lock-wait", globals.lock_wait, "Wait this long for another operation to end (default: 0s)");
+  flag("--accept-new", "--accept-new", globals.accept_new,
+       "Add the keys of hosts that are not known yet");
+  option("--timeout", "--timeout", globals.timeout,
+         "Give up on commands run by exec after this long, e.g. 30s");
+  option("--lock-wait", "--lock-wait", globals.lock_wait,
+         "Wait this long for another operation to end (default: 0s)");
   flag("-q,--quiet", "--quiet", globals.quiet, "No progress on standard error");
   flag("-v,--verbose", "--verbose", globals.verbose, "More on standard error");
-  option("--color", "--color", globals.colour, "auto, always or never (NO_COLOR is honoured)")->check(CLI::IsMember({"auto", "always", "never"}));
+  option("--color", "--color", globals.colour, "auto, always or never (NO_COLOR is honoured)")
+      ->check(CLI::IsMember({"auto", "always", "never"}));
 }
 
 struct Registered {
@@ -77,15 +91,18 @@ std::vector<std::string> optionNames(const CLI::App* app) {
 }
 
 // CLI11 reports an unknown command as a missing one, and what is too much in reverse order.
-Error unexpected(const CLI::App& app, const std::vector<std::string>& extras, const std::vector<std::string>& commands) {
+Error unexpected(const CLI::App& app, const std::vector<std::string>& extras,
+                 const std::vector<std::string>& commands) {
   const std::string& word = extras.front();
   const std::string where = app.get_parent() == nullptr ? "" : fmt::format("{}: ", app.get_name());
   if (word.size() > 1 && word[0] == '-')
     return {Code::kUsage, fmt::format("{}unknown option {}; {}", where, word,
                                       spellingHint(word, optionNames(&app), "see --help"))};
   if (!commands.empty())
-    return {Code::kUsage, fmt::format("{}unknown command \"{}\"; {}", where, word, spellingHint(word, commands, "see --help"))};
-  return {Code::kUsage, fmt::format("{}unexpected argument \"{}\"; see 'clusterctl {} --help'", where, word, app.get_name())};
+    return {Code::kUsage, fmt::format("{}unknown command \"{}\"; {}", where, word,
+                                      spellingHint(word, commands, "see --help"))};
+  return {Code::kUsage, fmt::format("{}unexpected argument \"{}\"; see 'clusterctl {} --help'",
+                                    where, word, app.get_name())};
 }
 
 std::vector<std::string> namesOf(const std::vector<Registered>& all) {
@@ -112,7 +129,9 @@ Result<Run> chosen(const CLI::App& app, const std::vector<Registered>& all) {
   if (!extras.empty()) return fail(unexpected(*one->app, extras, {}));
   if (!one->children.empty()) {
     CCTL_TRY(Run run, chosen(*one->app, one->children));
-    if (!run) return fail(Code::kUsage, "say what to do with a {}: {}", one->command->name, fmt::join(namesOf(one->children), ", "));
+    if (!run)
+      return fail(Code::kUsage, "say what to do with a {}: {}", one->command->name,
+                  fmt::join(namesOf(one->children), ", "));
     return run;
   }
   const std::vector<std::string> own = extrasOf(*one->app);
@@ -142,8 +161,11 @@ std::string typedText(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-Result<ParsedLine> parseCommandLine(const std::vector<Command>& table, const std::vector<std::string>& arguments) {
-  CLI::App app("Runs services on many Linux hosts over SSH: releases, configs, supervision, naming.", "clusterctl");
+Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
+                                    const std::vector<std::string>& arguments) {
+  CLI::App app(
+      "Runs services on many Linux hosts over SSH: releases, configs, supervision, naming.",
+      "clusterctl");
   app.allow_extras();
   app.set_version_flag("--version", std::string("clusterctl ") + kVersion);
   ParsedLine parsed;
@@ -170,7 +192,8 @@ Result<ParsedLine> parseCommandLine(const std::vector<Command>& table, const std
   return parsed;
 }
 
-int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimImage& shim, CancelToken& cancel) {
+int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimImage& shim,
+                   CancelToken& cancel) {
   std::vector<Command> table = commandTable();
   table.push_back(versionCommand());
   auto parsed = parseCommandLine(table, arguments);
@@ -186,7 +209,9 @@ int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimIma
   auto code = parsed->run(context);
   if (code) return *code;
   context.progress().finish();
-  fmt::print(stderr, "{}\n", context.painter().paint(Style::kBad, "clusterctl: " + printable(code.error().message)));
+  fmt::print(
+      stderr, "{}\n",
+      context.painter().paint(Style::kBad, "clusterctl: " + printable(code.error().message)));
   return exitCodeOf(code.error().code);
 }
 

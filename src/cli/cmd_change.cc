@@ -15,31 +15,38 @@ namespace {
 
 // ---- deploy ----------------------------------------------------------------------------------
 
-Result<ops::ReleaseSource> loadRelease(Context& context, const ServiceName& service, const Version& version) {
+Result<ops::ReleaseSource> loadRelease(Context& context, const ServiceName& service,
+                                       const Version& version) {
   CCTL_TRY(const Inventory* inventory, context.inventory());
   auto store = std::make_shared<release::ReleaseStore>(inventory->releases);
   CCTL_TRY(const ReleaseInfo info, store->load(service, version));
   CCTL_TRY(const std::vector<std::string> problems, store->check(info));
   if (!problems.empty())
-    return fail(Code::kRefused, "{} {} in {} is not what was added: {}", service, version, store->directory(), problems.front());
-  return ops::ReleaseSource{info, [store, info](const FileEntry& file) { return store->openFile(info, file); }};
+    return fail(Code::kRefused, "{} {} in {} is not what was added: {}", service, version,
+                store->directory(), problems.front());
+  return ops::ReleaseSource{
+      info, [store, info](const FileEntry& file) { return store->openFile(info, file); }};
 }
 
 std::string planText(const ops::DeployOutcome& outcome) {
   std::string text;
   for (const OldGeneration& stray : outcome.plan.strays)
-    text += fmt::format("stop {} generation {} on {}, left over\n", stray.id, stray.generation, stray.host);
+    text += fmt::format("stop {} generation {} on {}, left over\n", stray.id, stray.generation,
+                        stray.host);
   for (const Wave& wave : outcome.plan.waves) text += wave.title + "\n";
   for (const InstanceId& id : outcome.plan.kept) text += fmt::format("{}: nothing to do\n", id);
   for (const InstanceId& id : outcome.plan.held) text += fmt::format("{}: stays stopped\n", id);
   return text;
 }
 
-Json deployJson(const ops::DeployRequest& request, const ops::DeployOutcome& outcome, int exit_code) {
-  Json failures = Json::array(), skipped = Json::array(), missed = Json::array(), waves = Json::array(), held = Json::array();
+Json deployJson(const ops::DeployRequest& request, const ops::DeployOutcome& outcome,
+                int exit_code) {
+  Json failures = Json::array(), skipped = Json::array(), missed = Json::array(),
+       waves = Json::array(), held = Json::array();
   for (const auto& failure : outcome.failures) failures.push_back(failureJson(failure));
   for (const HostName& host : outcome.skipped) skipped.push_back(host.str());
-  for (const auto& [host, error] : outcome.missed) missed.push_back({{"host", host.str()}, {"error", error.message}});
+  for (const auto& [host, error] : outcome.missed)
+    missed.push_back({{"host", host.str()}, {"error", error.message}});
   for (const Wave& wave : outcome.plan.waves) waves.push_back(wave.title);
   for (const InstanceId& id : outcome.plan.held) held.push_back(id.text());
   return {{"format", 1},
@@ -68,9 +75,14 @@ std::string deployResult(const ops::DeployRequest& request, const ops::DeployOut
                                  : fmt::format("{} is back", outcome.previous_version);
   if (request.dry_run) return fmt::format("{}: dry run, nothing was changed\n", what);
   if (!outcome.error) {
-    std::string text = fmt::format("{}: {} of {} ready in {}", what, outcome.ready, counted(static_cast<size_t>(outcome.instances), "instance"), took);
-    if (outcome.plan.empty()) text = fmt::format("{}: nothing to do, {} of {} ready", what, outcome.ready, counted(static_cast<size_t>(outcome.instances), "instance"));
-    if (!outcome.plan.held.empty()) text += fmt::format(", {} stopped by hand", outcome.plan.held.size());
+    std::string text =
+        fmt::format("{}: {} of {} ready in {}", what, outcome.ready,
+                    counted(static_cast<size_t>(outcome.instances), "instance"), took);
+    if (outcome.plan.empty())
+      text = fmt::format("{}: nothing to do, {} of {} ready", what, outcome.ready,
+                         counted(static_cast<size_t>(outcome.instances), "instance"));
+    if (!outcome.plan.held.empty())
+      text += fmt::format(", {} stopped by hand", outcome.plan.held.size());
     if (!outcome.skipped.empty()) text += fmt::format("; left out: {}", foldHosts(outcome.skipped));
     return text + "\n";
   }
@@ -78,16 +90,23 @@ std::string deployResult(const ops::DeployRequest& request, const ops::DeployOut
     case Code::kRolledBack:
       return fmt::format("{}: failed after {}; {}\n", what, took, before);
     case Code::kCancelled:
-      return fmt::format("{}: interrupted after {}; what was under way was put back, instances done before stay: see "
-                         "'clusterctl status {}', run the same command to go on\n", what, took, request.service);
+      return fmt::format(
+          "{}: interrupted after {}; what was under way was put back, instances done before stay: "
+          "see "
+          "'clusterctl status {}', run the same command to go on\n",
+          what, took, request.service);
     default:
-      return fmt::format("{}: NOT put back: {}\nsee 'clusterctl status {}'\n", what, outcome.error->message, request.service);
+      return fmt::format("{}: NOT put back: {}\nsee 'clusterctl status {}'\n", what,
+                         outcome.error->message, request.service);
   }
 }
 
 int deployExitCode(const ops::DeployOutcome& outcome) {
-  if (outcome.error) return exitCodeOf(outcome.error->code == Code::kRolledBack || outcome.error->code == Code::kCancelled
-                                           ? outcome.error->code : Code::kPartial);
+  if (outcome.error)
+    return exitCodeOf(outcome.error->code == Code::kRolledBack ||
+                              outcome.error->code == Code::kCancelled
+                          ? outcome.error->code
+                          : Code::kPartial);
   return outcome.skipped.empty() ? kExitOk : kExitUnreachable;
 }
 
@@ -107,7 +126,8 @@ Result<int> runDeploy(Context& context, const DeployOptions& options) {
   request.skip_unreachable = options.skip_unreachable;
   request.dry_run = context.globals().dry_run;
   request.force = options.force;
-  CCTL_TRY(const ops::ReleaseSource release, loadRelease(context, request.service, request.version));
+  CCTL_TRY(const ops::ReleaseSource release,
+           loadRelease(context, request.service, request.version));
   CCTL_TRY(ops::Operation * operation, context.operation());
   CCTL_TRY(const ops::DeployOutcome outcome, ops::deploy(*operation, request, release));
   const int exit_code = deployExitCode(outcome);
@@ -126,7 +146,8 @@ Run defineDeploy(CLI::App& app) {
   auto options = std::make_shared<DeployOptions>();
   app.add_option("SERVICE", options->service, "Service")->required();
   app.add_option("VERSION", options->version, "A version of the release store")->required();
-  app.add_flag("--skip-unreachable", options->skip_unreachable, "Leave out hosts that cannot be reached");
+  app.add_flag("--skip-unreachable", options->skip_unreachable,
+               "Leave out hosts that cannot be reached");
   app.add_flag("--force", options->force, "Replace also instances that are as they should be");
   return [options](Context& context) { return runDeploy(context, *options); };
 }
@@ -141,24 +162,33 @@ struct LifecycleOptions {
 };
 
 Json lifecycleJson(ops::Action action, const ops::LifecycleOutcome& outcome, int exit_code) {
-  Json done = Json::array(), failures = Json::array(), skipped = Json::array(), selected = Json::array();
-  for (const Placed& placed : outcome.selected) selected.push_back({{"instance", placed.instance.text()}, {"host", placed.host.str()}});
+  Json done = Json::array(), failures = Json::array(), skipped = Json::array(),
+       selected = Json::array();
+  for (const Placed& placed : outcome.selected)
+    selected.push_back({{"instance", placed.instance.text()}, {"host", placed.host.str()}});
   for (const InstanceId& id : outcome.done) done.push_back(id.text());
   for (const auto& failure : outcome.failures) failures.push_back(failureJson(failure));
   for (const HostName& host : outcome.skipped) skipped.push_back(host.str());
-  return {{"format", 1}, {"action", ops::actionName(action)}, {"selected", selected}, {"done", done},
-          {"failures", failures}, {"skipped_hosts", skipped},
+  return {{"format", 1},
+          {"action", ops::actionName(action)},
+          {"selected", selected},
+          {"done", done},
+          {"failures", failures},
+          {"skipped_hosts", skipped},
           {"error", outcome.error ? Json(outcome.error->message) : Json()},
-          {"exit", exit_code}, {"milliseconds", outcome.took.count()}};
+          {"exit", exit_code},
+          {"milliseconds", outcome.took.count()}};
 }
 
 int lifecycleExitCode(const ops::LifecycleOutcome& outcome) {
-  if (outcome.error) return outcome.error->code == Code::kCancelled ? kExitInterrupted : kExitPartial;
+  if (outcome.error)
+    return outcome.error->code == Code::kCancelled ? kExitInterrupted : kExitPartial;
   if (!outcome.failures.empty()) return kExitFailed;
   return outcome.skipped.empty() ? kExitOk : kExitUnreachable;
 }
 
-Result<ops::LifecycleRequest> lifecycleRequest(Context& context, ops::Action action, const LifecycleOptions& options) {
+Result<ops::LifecycleRequest> lifecycleRequest(Context& context, ops::Action action,
+                                               const LifecycleOptions& options) {
   ops::LifecycleRequest request;
   request.action = action;
   for (const std::string& text : options.targets) {
@@ -171,10 +201,13 @@ Result<ops::LifecycleRequest> lifecycleRequest(Context& context, ops::Action act
     request.host = host->name;
   }
   if (request.targets.empty() && !request.host)
-    return fail(Code::kUsage, "say what to {}: SERVICE, SERVICE/INDEX, or --host H for all on one host", ops::actionName(action));
+    return fail(Code::kUsage,
+                "say what to {}: SERVICE, SERVICE/INDEX, or --host H for all on one host",
+                ops::actionName(action));
   if (action == ops::Action::kSignal) {
     const std::optional<int> number = signalFromName(options.signal);
-    if (!number) return fail(Code::kUsage, "\"{}\" is not a signal like HUP or USR1", options.signal);
+    if (!number)
+      return fail(Code::kUsage, "\"{}\" is not a signal like HUP or USR1", options.signal);
     request.signal = *number;
   }
   CCTL_TRY(request.lock_wait, context.lockWait());
@@ -187,13 +220,15 @@ std::string selectionText(const ops::LifecycleRequest& request) {
   std::string text;
   for (const Target& target : request.targets) text += (text.empty() ? "" : ", ") + target.text();
   if (!request.host) return text;
-  return text.empty() ? fmt::format("everything on {}", *request.host) : fmt::format("{} on {}", text, *request.host);
+  return text.empty() ? fmt::format("everything on {}", *request.host)
+                      : fmt::format("{} on {}", text, *request.host);
 }
 
 Result<int> runLifecycle(Context& context, ops::Action action, const LifecycleOptions& options) {
   CCTL_TRY(const ops::LifecycleRequest request, lifecycleRequest(context, action, options));
   if (action == ops::Action::kStop && !request.dry_run)
-    CCTL_CHECK(context.confirm(fmt::format("Stop {}? It stays so until started.", selectionText(request))));
+    CCTL_CHECK(context.confirm(
+        fmt::format("Stop {}? It stays so until started.", selectionText(request))));
   CCTL_TRY(ops::Operation * operation, context.operation());
   CCTL_TRY(const ops::LifecycleOutcome outcome, ops::lifecycle(*operation, request));
   const int exit_code = lifecycleExitCode(outcome);
@@ -204,12 +239,16 @@ Result<int> runLifecycle(Context& context, ops::Action action, const LifecycleOp
   }
   std::string text;
   if (request.dry_run)
-    for (const Placed& placed : outcome.selected) text += fmt::format("{} {} on {}\n", ops::actionName(action), placed.instance, placed.host);
+    for (const Placed& placed : outcome.selected)
+      text += fmt::format("{} {} on {}\n", ops::actionName(action), placed.instance, placed.host);
   for (const ops::InstanceFailure& failure : outcome.failures) text += failureText(failure);
   if (outcome.error) text += outcome.error->message + "\n";
-  text += request.dry_run ? fmt::format("{} {}: dry run, nothing was changed\n", ops::actionName(action), selectionText(request))
-                          : fmt::format("{} {}: {} of {} done in {}\n", ops::actionName(action), selectionText(request), outcome.done.size(),
-                      counted(outcome.selected.size(), "instance"), humanDuration(outcome.took));
+  text += request.dry_run ? fmt::format("{} {}: dry run, nothing was changed\n",
+                                        ops::actionName(action), selectionText(request))
+                          : fmt::format("{} {}: {} of {} done in {}\n", ops::actionName(action),
+                                        selectionText(request), outcome.done.size(),
+                                        counted(outcome.selected.size(), "instance"),
+                                        humanDuration(outcome.took));
   context.print(text);
   return exit_code;
 }
@@ -217,10 +256,12 @@ Result<int> runLifecycle(Context& context, ops::Action action, const LifecycleOp
 std::function<Run(CLI::App&)> defineLifecycle(ops::Action action) {
   return [action](CLI::App& app) -> Run {
     auto options = std::make_shared<LifecycleOptions>();
-    if (action == ops::Action::kSignal) app.add_option("SIGNAL", options->signal, "HUP, USR1, …")->required();
+    if (action == ops::Action::kSignal)
+      app.add_option("SIGNAL", options->signal, "HUP, USR1, …")->required();
     app.add_option("TARGET", options->targets, "SERVICE or SERVICE/INDEX");
     app.add_option("--host", options->host, "Only what runs on this host");
-    app.add_flag("--skip-unreachable", options->skip_unreachable, "Leave out hosts that cannot be reached");
+    app.add_flag("--skip-unreachable", options->skip_unreachable,
+                 "Leave out hosts that cannot be reached");
     return [options, action](Context& context) { return runLifecycle(context, action, *options); };
   };
 }
@@ -230,7 +271,11 @@ std::function<Run(CLI::App&)> defineLifecycle(ops::Action action) {
 std::vector<Command> changeCommands() {
   using ops::Action;
   return {
-      {"deploy", "Push, start, gate on health, publish, stop the old; undo by itself on failure", "Change", defineDeploy, {}},
+      {"deploy",
+       "Push, start, gate on health, publish, stop the old; undo by itself on failure",
+       "Change",
+       defineDeploy,
+       {}},
       {"start", "Start what was stopped", "Change", defineLifecycle(Action::kStart), {}},
       {"stop", "Stop; it stays so until started", "Change", defineLifecycle(Action::kStop), {}},
       {"restart", "Restart, batch by batch", "Change", defineLifecycle(Action::kRestart), {}},

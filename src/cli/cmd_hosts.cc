@@ -45,17 +45,22 @@ Result<int> runPing(Context& context) {
       const ssh::LinkInfo& info = (*result)->link->info();
       table.add({host.str(), "ok", humanDuration((*result)->took),
                  fmt::format("{}@{} port {}", info.user, info.address, info.port)});
-      list.push_back({{"host", host.str()}, {"reachable", true}, {"milliseconds", (*result)->took.count()},
-                      {"user", info.user}, {"host_key", info.host_key_fingerprint}});
+      list.push_back({{"host", host.str()},
+                      {"reachable", true},
+                      {"milliseconds", (*result)->took.count()},
+                      {"user", info.user},
+                      {"host_key", info.host_key_fingerprint}});
     } else {
       table.add({host.str(), "unreachable", "-", result.error().message}, Style::kBad);
-      list.push_back({{"host", host.str()}, {"reachable", false}, {"error", result.error().message}});
+      list.push_back(
+          {{"host", host.str()}, {"reachable", false}, {"error", result.error().message}});
     }
   }
   if (context.json())
     context.print(dumpJsonPretty({{"format", 1}, {"hosts", list}}) + "\n");
   else
-    context.print(table.text(context.painter()) + fmt::format("{} of {} reached\n", reached, counted(hosts.size(), "host")));
+    context.print(table.text(context.painter()) +
+                  fmt::format("{} of {} reached\n", reached, counted(hosts.size(), "host")));
   return exitCodeOfAll(results);
 }
 
@@ -87,8 +92,11 @@ Result<int> runBootstrap(Context& context, const std::vector<std::string>& names
       const ops::HostConnection& connection = **result;
       table.add({host.str(), connection.hello.version, connection.root,
                  connection.placed ? "placed" : "was there already"});
-      list.push_back({{"host", host.str()}, {"version", connection.hello.version}, {"root", connection.root},
-                      {"placed", connection.placed}, {"advertise", connection.hello.advertise}});
+      list.push_back({{"host", host.str()},
+                      {"version", connection.hello.version},
+                      {"root", connection.root},
+                      {"placed", connection.placed},
+                      {"advertise", connection.hello.advertise}});
     } else {
       table.add({host.str(), "-", "-", result.error().message}, Style::kBad);
       list.push_back({{"host", host.str()}, {"error", result.error().message}});
@@ -97,7 +105,8 @@ Result<int> runBootstrap(Context& context, const std::vector<std::string>& names
   if (context.json())
     context.print(dumpJsonPretty({{"format", 1}, {"hosts", list}}) + "\n");
   else
-    context.print(table.text(context.painter()) + fmt::format("{} of {} ready\n", good, counted(hosts.size(), "host")));
+    context.print(table.text(context.painter()) +
+                  fmt::format("{} of {} ready\n", good, counted(hosts.size(), "host")));
   return exitCodeOfAll(results);
 }
 
@@ -129,9 +138,11 @@ Result<int> runUnbootstrap(Context& context, const std::string& name) {
     request.command = ssh::shScript(
         "r=$1; case $r in '~'/*) r=$HOME/${r#'~'/};; esac; "
         "[ -e \"$r/shim/current\" ] || { echo 'no shim is there' >&2; exit 3; }; " +
-            std::string(sudo ? "sudo -n " : "") + "\"$r/shim/current\" uninstall --root \"$r\" --stop-services",
+            std::string(sudo ? "sudo -n " : "") +
+            "\"$r/shim/current\" uninstall --root \"$r\" --stop-services",
         {(*connection)->root});
-    auto result = (*connection)->link->exec(request, Deadline::in(Millis(120'000)), &context.cancel());
+    auto result =
+        (*connection)->link->exec(request, Deadline::in(Millis(120'000)), &context.cancel());
     if (result && result->exit_status != 0)
       result = fail(Code::kFailed, "{}: {}", host, printable(result->err));
     if (result) context.progress().step(host.str(), "shim and services taken off");
@@ -139,8 +150,10 @@ Result<int> runUnbootstrap(Context& context, const std::string& name) {
   }
   size_t good = 0;
   for (const auto& [host, result] : results) {
-    if (result) ++good;
-    else context.progress().onEvent({ops::OpEventKind::kFailure, "", result.error().message, {}});
+    if (result)
+      ++good;
+    else
+      context.progress().onEvent({ops::OpEventKind::kFailure, "", result.error().message, {}});
   }
   context.print(fmt::format("{} of {} cleared\n", good, counted(hosts.size(), "host")));
   return exitCodeOfAll(results);
@@ -162,15 +175,18 @@ ExecResults execOnAll(Context& context, ops::Fleet& fleet, const std::vector<Hos
   options.forks = static_cast<size_t>(context.globals().forks);
   options.cancel = &context.cancel();
   options.on_late = [&](size_t i, Millis elapsed) {
-    context.progress().onEvent({ops::OpEventKind::kLate, hosts[i].str(),
-                                fmt::format("not finished after {}", humanDuration(elapsed)), {}});
+    context.progress().onEvent({ops::OpEventKind::kLate,
+                                hosts[i].str(),
+                                fmt::format("not finished after {}", humanDuration(elapsed)),
+                                {}});
   };
-  auto results = ssh::forEachHost<ssh::ExecResult>(hosts.size(), options, [&](size_t i) -> Result<ssh::ExecResult> {
-    CCTL_TRY(ops::HostConnection * connection, fleet.await(hosts[i]));
-    ssh::ExecRequest request;
-    request.command = command;
-    return connection->link->exec(request, deadline, &context.cancel());
-  });
+  auto results = ssh::forEachHost<ssh::ExecResult>(
+      hosts.size(), options, [&](size_t i) -> Result<ssh::ExecResult> {
+        CCTL_TRY(ops::HostConnection * connection, fleet.await(hosts[i]));
+        ssh::ExecRequest request;
+        request.command = command;
+        return connection->link->exec(request, deadline, &context.cancel());
+      });
   ExecResults named;
   for (size_t i = 0; i < hosts.size(); ++i) named.emplace(hosts[i], std::move(results[i]));
   return named;
@@ -182,18 +198,21 @@ std::string outputText(const Result<ssh::ExecResult>& result) {
   if (!result->err.empty()) text += (text.empty() || text.back() == '\n' ? "" : "\n") + result->err;
   while (!text.empty() && text.back() == '\n') text.pop_back();
   if (result->exit_status != 0) {
-    const std::string how = result->signal ? "signal " + *result->signal : fmt::format("exit status {}", result->exit_status);
+    const std::string how = result->signal ? "signal " + *result->signal
+                                           : fmt::format("exit status {}", result->exit_status);
     text += fmt::format("{}[{}]", text.empty() ? "" : "\n", how);
   }
   return text;
 }
 
 // Hosts with the same output share one block.
-std::string foldedText(const ExecResults& results, const std::vector<HostName>& order, const Painter& painter) {
+std::string foldedText(const ExecResults& results, const std::vector<HostName>& order,
+                       const Painter& painter) {
   std::vector<std::pair<std::string, std::vector<std::string>>> blocks;
   for (const HostName& host : order) {
     const std::string text = outputText(results.at(host));
-    auto found = std::find_if(blocks.begin(), blocks.end(), [&](const auto& b) { return b.first == text; });
+    auto found =
+        std::find_if(blocks.begin(), blocks.end(), [&](const auto& b) { return b.first == text; });
     if (found == blocks.end()) found = blocks.insert(blocks.end(), {text, {}});
     found->second.push_back(host.str());
   }
@@ -201,7 +220,8 @@ std::string foldedText(const ExecResults& results, const std::vector<HostName>& 
   for (const auto& [text, hosts] : blocks) {
     const std::string head = painter.paint(Style::kBold, foldNodeSet(hosts) + ":");
     const bool short_one = text.find('\n') == std::string::npos;
-    out += short_one ? fmt::format("{} {}\n", head, printable(text)) : fmt::format("{}\n{}\n", head, printable(text));
+    out += short_one ? fmt::format("{} {}\n", head, printable(text))
+                     : fmt::format("{}\n{}\n", head, printable(text));
   }
   return out;
 }
@@ -211,9 +231,12 @@ std::string execJson(const ExecResults& results, const std::vector<HostName>& or
   for (const HostName& host : order) {
     const auto& result = results.at(host);
     if (result)
-      list.push_back({{"host", host.str()}, {"exit", result->exit_status},
+      list.push_back({{"host", host.str()},
+                      {"exit", result->exit_status},
                       {"signal", result->signal ? Json(*result->signal) : Json()},
-                      {"stdout", result->out}, {"stderr", result->err}, {"truncated", result->truncated}});
+                      {"stdout", result->out},
+                      {"stderr", result->err},
+                      {"truncated", result->truncated}});
     else
       list.push_back({{"host", host.str()}, {"exit", nullptr}, {"error", result.error().message}});
   }
@@ -226,7 +249,8 @@ int execExitCode(const ExecResults& results) {
   return exitCodeOfAll(results);
 }
 
-Result<int> runExec(Context& context, const std::string& hosts_text, const std::vector<std::string>& words) {
+Result<int> runExec(Context& context, const std::string& hosts_text,
+                    const std::vector<std::string>& words) {
   CCTL_TRY(const Inventory* inventory, context.inventory());
   CCTL_TRY(const std::vector<HostName> hosts, selectHosts(*inventory, hosts_text));
   Deadline deadline = Deadline::never();
@@ -243,7 +267,8 @@ Result<int> runExec(Context& context, const std::string& hosts_text, const std::
   CCTL_TRY(ops::Fleet * fleet, context.fleet());
   fleet->begin(hosts, ops::Need::kSession);
   const ExecResults results = execOnAll(context, *fleet, hosts, command, deadline);
-  context.print(context.json() ? execJson(results, hosts) : foldedText(results, hosts, context.painter()));
+  context.print(context.json() ? execJson(results, hosts)
+                               : foldedText(results, hosts, context.painter()));
   return execExitCode(results);
 }
 
@@ -260,7 +285,11 @@ Run defineExec(CLI::App& app) {
 std::vector<Command> hostCommands() {
   return {
       {"ping", "Reach every host over SSH", "Hosts", definePing, {}},
-      {"bootstrap", "Place or upgrade the shim, start it, start it at boot", "Hosts", defineBootstrap, {}},
+      {"bootstrap",
+       "Place or upgrade the shim, start it, start it at boot",
+       "Hosts",
+       defineBootstrap,
+       {}},
       {"unbootstrap", "Take the shim and its services off a host", "Hosts", defineUnbootstrap, {}},
       {"exec", "Run a command on many hosts; equal outputs are folded", "Hosts", defineExec, {}},
   };

@@ -26,7 +26,8 @@ Result<int> runInit(Context& context, const std::string& dir, const std::string&
   const std::vector<InitFile> files = initFiles(host);
   for (const InitFile& file : files)
     if (exists(dir + "/" + file.path))
-      return fail(Code::kUsage, "{}/{} exists already; init never overwrites: name another directory", dir,
+      return fail(Code::kUsage,
+                  "{}/{} exists already; init never overwrites: name another directory", dir,
                   file.path);
   for (const InitFile& file : files) CCTL_CHECK(writeInitFile(dir, file));
   std::string text;
@@ -70,7 +71,8 @@ Result<int> runValidate(Context& context) {
     context.print(dumpJsonPretty({{"format", 1},
                                   {"valid", loaded.ok()},
                                   {"problems", problemsJson(loaded.problems)},
-                                  {"warnings", problemsJson(loaded.warnings)}}) + "\n");
+                                  {"warnings", problemsJson(loaded.warnings)}}) +
+                  "\n");
     return loaded.ok() ? 0 : 65;
   }
   CCTL_TRY(const Inventory* inventory, context.inventory());
@@ -110,7 +112,8 @@ Result<int> runHosts(Context& context) {
     list.push_back(hostJson(host));
     std::set<std::string> labels;
     for (const auto& [key, value] : host.labels) labels.insert(key + "=" + value);
-    table.add({name.str(), host.address, host.ssh.user.value_or("-"), joined(host.groups), joined(labels)});
+    table.add({name.str(), host.address, host.ssh.user.value_or("-"), joined(host.groups),
+               joined(labels)});
   }
   if (context.json())
     context.print(dumpJsonPretty({{"format", 1}, {"hosts", list}}) + "\n");
@@ -139,14 +142,16 @@ std::string specText(const protocol::GenerationSpec& spec) {
   return text;
 }
 
-// What would be generated now, with the ports the instance has (made-up ones where it has none yet).
+// What would be generated now, with the ports the instance has (made-up ones where it has none
+// yet).
 Result<protocol::GenerationSpec> renderFor(Context& context, const Manifest& manifest, int index,
                                            const RenderOptions& options) {
   CCTL_TRY(const Inventory* inventory, context.inventory());
   const RenderInput sample = sampleInput(*inventory, manifest);
   ops::HostConnection host;
-  ops::GenerationRequestInput input{inventory, &manifest, {manifest.service, index}, sample.version,
-                                    "",        1,         {},                        &sample.endpoints};
+  ops::GenerationRequestInput input{
+      inventory, &manifest, {manifest.service, index}, sample.version, "",
+      1,         {},        &sample.endpoints};
   if (!options.version.empty()) input.version = Version(options.version);
   for (const auto& [name, port] : sample.ports) input.ports[name] = port;
   host.name = sample.host;
@@ -157,11 +162,13 @@ Result<protocol::GenerationSpec> renderFor(Context& context, const Manifest& man
   CCTL_TRY(ops::Operation * operation, context.operation());
   operation->fleet.begin({inventory->registry_hosts.front()}, ops::Need::kShim);
   CCTL_TRY(const ops::Desired desired, ops::readDesired(operation->registers, manifest.service));
-  CCTL_TRY(const ops::EndpointsByService endpoints, ops::endpointsFor(operation->registers, manifest));
+  CCTL_TRY(const ops::EndpointsByService endpoints,
+           ops::endpointsFor(operation->registers, manifest));
   input.endpoints = &endpoints;
   const auto placed = desired.placement.find(index);
   if (placed == desired.placement.end())
-    return fail(Code::kNotFound, "{}/{} is not deployed; --sample shows it with made-up ports and addresses",
+    return fail(Code::kNotFound,
+                "{}/{} is not deployed; --sample shows it with made-up ports and addresses",
                 manifest.service, index);
   operation->fleet.begin({HostName(placed->second)}, ops::Need::kShim);
   CCTL_TRY(ops::HostConnection * connection, operation->fleet.await(HostName(placed->second)));
@@ -200,7 +207,11 @@ Run defineRender(CLI::App& app) {
 std::vector<Command> inventoryCommands() {
   return {
       {"init", "Write a working inventory with commented examples", "Inventory", defineInit, {}},
-      {"validate", "Check every file of the inventory; contact nothing", "Inventory", defineValidate, {}},
+      {"validate",
+       "Check every file of the inventory; contact nothing",
+       "Inventory",
+       defineValidate,
+       {}},
       {"hosts", "List the hosts", "Inventory", defineHosts, {}},
       {"render", "Show the generated config of an instance", "Inventory", defineRender, {}},
   };

@@ -31,10 +31,13 @@ uint64_t sizeOf(const ReleaseInfo& info) {
 Json releaseJson(const ReleaseInfo& info) {
   Json files = Json::array();
   for (const FileEntry& file : info.files)
-    files.push_back({{"path", file.path}, {"sha256", file.sha256}, {"size", file.size},
-                     {"mode", fmt::format("{:04o}", file.mode)}, {"link", file.link_target}});
+    files.push_back({{"path", file.path},
+                     {"sha256", file.sha256},
+                     {"size", file.size},
+                     {"mode", fmt::format("{:04o}", file.mode)},
+                     {"link", file.link_target}});
   return {{"service", info.service.str()}, {"version", info.version.str()}, {"digest", info.digest},
-          {"size", sizeOf(info)}, {"static", info.isStatic()}, {"files", files}};
+          {"size", sizeOf(info)},          {"static", info.isStatic()},     {"files", files}};
 }
 
 Result<int> runAdd(Context& context, const ReleaseOptions& options) {
@@ -52,9 +55,10 @@ Result<int> runAdd(Context& context, const ReleaseOptions& options) {
     context.print(dumpJsonPretty(json) + "\n");
     return 0;
   }
-  context.print(fmt::format("{} {}: {}, {}, {} ({})\n", service, version, counted(outcome.release.files.size(), "file"),
-                            humanSize(sizeOf(outcome.release)), outcome.release.digest.substr(0, 16),
-                            outcome.already ? "the same content was there already" : "added"));
+  context.print(fmt::format(
+      "{} {}: {}, {}, {} ({})\n", service, version, counted(outcome.release.files.size(), "file"),
+      humanSize(sizeOf(outcome.release)), outcome.release.digest.substr(0, 16),
+      outcome.already ? "the same content was there already" : "added"));
   return 0;
 }
 
@@ -62,7 +66,8 @@ Run defineAdd(CLI::App& app) {
   auto options = std::make_shared<ReleaseOptions>();
   app.add_option("SERVICE", options->service, "Service")->required();
   app.add_option("VERSION", options->version, "Version: once added it never changes")->required();
-  app.add_option("PATH", options->path, "Directory (its content becomes the release) or file")->required();
+  app.add_option("PATH", options->path, "Directory (its content becomes the release) or file")
+      ->required();
   return [options](Context& context) { return runAdd(context, *options); };
 }
 
@@ -85,8 +90,9 @@ Result<int> runList(Context& context, const ReleaseOptions& options) {
   if (context.json())
     context.print(dumpJsonPretty({{"format", 1}, {"releases", list}}) + "\n");
   else if (table.empty())
-    context.print(fmt::format("{} holds no releases; add one with 'clusterctl release add SERVICE VERSION PATH'\n",
-                              store.directory()));
+    context.print(fmt::format(
+        "{} holds no releases; add one with 'clusterctl release add SERVICE VERSION PATH'\n",
+        store.directory()));
   else
     context.print(table.text(context.painter()));
   return listing.problems.empty() ? kExitOk : kExitError;
@@ -105,9 +111,10 @@ Result<ReleaseInfo> loadNamed(const release::ReleaseStore& store, const ReleaseO
 }
 
 std::string showText(const release::ReleaseStore& store, const ReleaseInfo& info) {
-  std::string text = fmt::format("{} {}\n  digest  {}\n  size    {} in {}\n  files   {}\n", info.service,
-                                 info.version, info.digest, humanSize(sizeOf(info)),
-                                 counted(info.files.size(), "file"), store.filesDirectory(info.service, info.version));
+  std::string text = fmt::format("{} {}\n  digest  {}\n  size    {} in {}\n  files   {}\n",
+                                 info.service, info.version, info.digest, humanSize(sizeOf(info)),
+                                 counted(info.files.size(), "file"),
+                                 store.filesDirectory(info.service, info.version));
   if (const auto needs = release::releaseNeeds(info)) {
     text += fmt::format("  needs   {}", needs->machine.empty() ? "any machine" : needs->machine);
     if (!needs->glibc.empty()) text += fmt::format(", glibc {} or newer", needs->glibc);
@@ -116,7 +123,8 @@ std::string showText(const release::ReleaseStore& store, const ReleaseInfo& info
   }
   for (const FileEntry& file : info.files)
     text += file.isLink() ? fmt::format("  {} -> {}\n", file.path, file.link_target)
-                          : fmt::format("  {:04o} {:>10}  {}  {}\n", file.mode, file.size, file.sha256.substr(0, 16), file.path);
+                          : fmt::format("  {:04o} {:>10}  {}  {}\n", file.mode, file.size,
+                                        file.sha256.substr(0, 16), file.path);
   return text;
 }
 
@@ -139,8 +147,10 @@ Result<int> runVerifyRelease(Context& context, const ReleaseOptions& options) {
   CCTL_TRY(const std::vector<std::string> problems, store.check(info));
   for (const std::string& problem : problems) context.print(problem + "\n");
   if (!problems.empty())
-    return fail(Code::kRefused, "{} {} in {} is not what was added", info.service, info.version, store.directory());
-  context.print(fmt::format("{} {}: {}, exactly as added\n", info.service, info.version, counted(info.files.size(), "file")));
+    return fail(Code::kRefused, "{} {} in {} is not what was added", info.service, info.version,
+                store.directory());
+  context.print(fmt::format("{} {}: {}, exactly as added\n", info.service, info.version,
+                            counted(info.files.size(), "file")));
   return 0;
 }
 
@@ -170,12 +180,14 @@ Verdict judge(const release::ReleaseStore& store, const protocol::VerifyItem& it
   }
   const auto local = store.load(ServiceName(item.service), Version(item.version));
   if (!local) return {true, "exact (by the host's own record: not in the local store)"};
-  if (local->digest != item.digest) return {false, "another release than the local store's under this version"};
+  if (local->digest != item.digest)
+    return {false, "another release than the local store's under this version"};
   return {true, "exact"};
 }
 
 std::string subjectOf(const protocol::VerifyItem& item) {
-  return item.index ? fmt::format("{}/{} pid {}", item.service, *item.index, item.pid) : item.service;
+  return item.index ? fmt::format("{}/{} pid {}", item.service, *item.index, item.pid)
+                    : item.service;
 }
 
 Result<int> runVerify(Context& context, const std::string& service) {
@@ -187,10 +199,11 @@ Result<int> runVerify(Context& context, const std::string& service) {
   ssh::FanOutOptions fan_out;
   fan_out.forks = fleet->forks();
   using Items = std::vector<protocol::VerifyItem>;
-  const auto results = ssh::forEachHost<Items>(hosts.size(), fan_out, [&](size_t i) -> Result<Items> {
-    CCTL_TRY(ops::HostConnection * connection, fleet->await(hosts[i]));
-    return ops::verifyHost(*connection, service, &context.cancel());
-  });
+  const auto results =
+      ssh::forEachHost<Items>(hosts.size(), fan_out, [&](size_t i) -> Result<Items> {
+        CCTL_TRY(ops::HostConnection * connection, fleet->await(hosts[i]));
+        return ops::verifyHost(*connection, service, &context.cancel());
+      });
   Json list = Json::array();
   Table table({"HOST", "WHAT", "VERSION", "RESULT"});
   size_t bad = 0, unreachable = 0, checked = 0;
@@ -204,7 +217,8 @@ Result<int> runVerify(Context& context, const std::string& service) {
     for (const protocol::VerifyItem& item : *results[i]) {
       const Verdict verdict = judge(store, item);
       ++checked, bad += verdict.good ? 0 : 1;
-      table.add({hosts[i].str(), subjectOf(item), item.version, verdict.text}, verdict.good ? Style::kPlain : Style::kBad);
+      table.add({hosts[i].str(), subjectOf(item), item.version, verdict.text},
+                verdict.good ? Style::kPlain : Style::kBad);
       Json json = protocol::encode(item);
       json["host"] = hosts[i].str(), json["exact"] = verdict.good, json["result"] = verdict.text;
       list.push_back(json);
@@ -214,7 +228,8 @@ Result<int> runVerify(Context& context, const std::string& service) {
     context.print(dumpJsonPretty({{"format", 1}, {"items", list}}) + "\n");
   else
     context.print(table.text(context.painter()) +
-                  fmt::format("{} checked, {} not exact, {} unreachable\n", checked, bad, counted(unreachable, "host")));
+                  fmt::format("{} checked, {} not exact, {} unreachable\n", checked, bad,
+                              counted(unreachable, "host")));
   if (bad > 0) return kExitRefused;
   return unreachable > 0 ? kExitUnreachable : kExitOk;
 }
@@ -229,12 +244,19 @@ Run defineVerify(CLI::App& app) {
 
 std::vector<Command> releaseCommands() {
   return {
-      {"release", "The store of immutable, digested releases", "Releases", {},
+      {"release",
+       "The store of immutable, digested releases",
+       "Releases",
+       {},
        {{"add", "Add a directory or a file as a version", "", defineAdd, {}},
         {"list", "List what is there", "", defineList, {}},
         {"show", "Show one release: files, digests, what it needs", "", defineNamed(runShow), {}},
         {"verify", "Rehash a release of the local store", "", defineNamed(runVerifyRelease), {}}}},
-      {"verify", "Check what is installed and what runs, on every host, by digest", "Releases", defineVerify, {}},
+      {"verify",
+       "Check what is installed and what runs, on every host, by digest",
+       "Releases",
+       defineVerify,
+       {}},
   };
 }
 

@@ -56,15 +56,18 @@ Result<StatusView> probeStatus(Context& context, const std::optional<Target>& ta
 }
 
 // What a person should know beside the state: stopped by whom, left over, last exit.
-std::string noteOf(const StatusView& view, const HostName& host, const protocol::InstanceStatus& status) {
+std::string noteOf(const StatusView& view, const HostName& host,
+                   const protocol::InstanceStatus& status) {
   std::vector<std::string> notes;
   const auto desired = view.desired.find(ServiceName(status.service));
   if (!view.registry && desired != view.desired.end()) {
     const auto placed = desired->second.placement.find(status.index);
-    const bool placed_here = placed != desired->second.placement.end() && placed->second == host.str();
+    const bool placed_here =
+        placed != desired->second.placement.end() && placed->second == host.str();
     if (!placed_here || (!status.current && status.wanted)) notes.push_back("stray");
     const auto held = desired->second.held.find(status.index);
-    if (placed_here && held != desired->second.held.end()) notes.push_back("stopped by " + held->second.by);
+    if (placed_here && held != desired->second.held.end())
+      notes.push_back("stopped by " + held->second.by);
   }
   if (!status.note.empty() && notes.empty()) notes.push_back(status.note);
   if (status.last_exit && (status.restarts > 0 || status.pid == 0))
@@ -97,7 +100,8 @@ struct ShownInstance {
   protocol::InstanceStatus status;
 };
 
-std::vector<ShownInstance> shownInstances(const StatusView& view, const std::optional<Target>& target) {
+std::vector<ShownInstance> shownInstances(const StatusView& view,
+                                          const std::optional<Target>& target) {
   std::vector<ShownInstance> shown;
   for (const auto& [host, report] : view.reports) {
     if (!report) continue;
@@ -112,14 +116,16 @@ std::vector<ShownInstance> shownInstances(const StatusView& view, const std::opt
 }
 
 // Placed instances that no host shows.
-std::vector<std::pair<std::string, std::string>> missingInstances(const StatusView& view, const std::vector<ShownInstance>& shown,
-                                                                  const std::optional<Target>& target) {
+std::vector<std::pair<std::string, std::string>> missingInstances(
+    const StatusView& view, const std::vector<ShownInstance>& shown,
+    const std::optional<Target>& target) {
   std::vector<std::pair<std::string, std::string>> missing;
   for (const auto& [service, desired] : view.desired) {
     for (const auto& [index, host] : desired.placement) {
       const InstanceId id{service, index};
       if (target && !target->covers(id)) continue;
-      if (std::find(view.hosts.begin(), view.hosts.end(), HostName(host)) == view.hosts.end()) continue;
+      if (std::find(view.hosts.begin(), view.hosts.end(), HostName(host)) == view.hosts.end())
+        continue;
       const bool seen = std::any_of(shown.begin(), shown.end(), [&](const ShownInstance& s) {
         return s.status.service == service.str() && s.status.index == index && s.host.str() == host;
       });
@@ -129,21 +135,27 @@ std::vector<std::pair<std::string, std::string>> missingInstances(const StatusVi
   return missing;
 }
 
-std::string statusText(const StatusView& view, const std::optional<Target>& target, const Painter& painter) {
+std::string statusText(const StatusView& view, const std::optional<Target>& target,
+                       const Painter& painter) {
   const auto shown = shownInstances(view, target);
-  Table table({"INSTANCE", "HOST", "VERSION", "STATE", "SINCE", "PID", "PORTS", "RESTARTS", "CPU", "MEMORY", "NOTE"});
+  Table table({"INSTANCE", "HOST", "VERSION", "STATE", "SINCE", "PID", "PORTS", "RESTARTS", "CPU",
+               "MEMORY", "NOTE"});
   size_t ready = 0;
   for (const ShownInstance& one : shown) {
     const protocol::InstanceStatus& s = one.status;
     ready += s.state == protocol::InstanceState::kReady ? 1 : 0;
-    table.add({fmt::format("{}/{}", s.service, s.index), one.host.str(), s.version, protocol::stateName(s.state),
-               agoText(view.now, s.since), s.pid ? std::to_string(s.pid) : "-", portsText(s.ports),
-               std::to_string(s.restarts), s.pid ? humanDuration(s.cpu) : "-", s.pid ? humanSize(s.rss) : "-",
-               noteOf(view, one.host, s)}, styleOf(s.state));
+    table.add({fmt::format("{}/{}", s.service, s.index), one.host.str(), s.version,
+               protocol::stateName(s.state), agoText(view.now, s.since),
+               s.pid ? std::to_string(s.pid) : "-", portsText(s.ports), std::to_string(s.restarts),
+               s.pid ? humanDuration(s.cpu) : "-", s.pid ? humanSize(s.rss) : "-",
+               noteOf(view, one.host, s)},
+              styleOf(s.state));
   }
   const auto missing = missingInstances(view, shown, target);
   for (const auto& [instance, host] : missing)
-    table.add({instance, host, "-", view.reports.at(HostName(host)) ? "missing" : "unknown", "-", "-", "-", "-", "-", "-", ""}, Style::kBad);
+    table.add({instance, host, "-", view.reports.at(HostName(host)) ? "missing" : "unknown", "-",
+               "-", "-", "-", "-", "-", ""},
+              Style::kBad);
   std::string text = table.empty() ? "" : table.text(painter);
   size_t unreachable = 0;
   for (const auto& [host, report] : view.reports) {
@@ -153,10 +165,14 @@ std::string statusText(const StatusView& view, const std::optional<Target>& targ
   }
   for (const auto& [service, desired] : view.desired)
     if (!desired.rolling_to.empty() && (!target || target->service == service))
-      text += painter.paint(Style::kWarn, fmt::format("{}: a roll-out of {} by {} is under way or did not end\n", service,
-                                                      desired.rolling_to, desired.rolling_by));
-  if (view.registry) text += painter.paint(Style::kWarn, "what should run is not known: " + view.registry->message) + "\n";
-  text += fmt::format("{} of {} ready on {} of {}\n", ready, counted(shown.size() + missing.size(), "instance"),
+      text += painter.paint(Style::kWarn,
+                            fmt::format("{}: a roll-out of {} by {} is under way or did not end\n",
+                                        service, desired.rolling_to, desired.rolling_by));
+  if (view.registry)
+    text += painter.paint(Style::kWarn, "what should run is not known: " + view.registry->message) +
+            "\n";
+  text += fmt::format("{} of {} ready on {} of {}\n", ready,
+                      counted(shown.size() + missing.size(), "instance"),
                       view.reports.size() - unreachable, counted(view.reports.size(), "host"));
   return text;
 }
@@ -179,8 +195,13 @@ Json statusJson(Context& context, const StatusView& view, const std::optional<Ta
   }
   for (const auto& [service, desired] : view.desired)
     if (!target || target->service == service)
-      services[service.str()] = {{"version", desired.version}, {"last_good", desired.last_good}, {"rolling_to", desired.rolling_to}};
-  return {{"format", 1}, {"instances", instances}, {"hosts", hosts}, {"services", services},
+      services[service.str()] = {{"version", desired.version},
+                                 {"last_good", desired.last_good},
+                                 {"rolling_to", desired.rolling_to}};
+  return {{"format", 1},
+          {"instances", instances},
+          {"hosts", hosts},
+          {"services", services},
           {"registry", view.registry ? Json(view.registry->message) : Json()}};
 }
 
@@ -218,10 +239,13 @@ struct LogsOptions {
 class LinePrinter {
  public:
   LinePrinter(std::string prefix, std::mutex& mutex) : prefix_(std::move(prefix)), mutex_(mutex) {}
-  ~LinePrinter() { if (!rest_.empty()) print(rest_); }
+  ~LinePrinter() {
+    if (!rest_.empty()) print(rest_);
+  }
   void add(std::string_view bytes) {
     rest_ += bytes;
-    for (size_t end; (end = rest_.find('\n')) != std::string::npos; rest_.erase(0, end + 1)) print(rest_.substr(0, end));
+    for (size_t end; (end = rest_.find('\n')) != std::string::npos; rest_.erase(0, end + 1))
+      print(rest_.substr(0, end));
   }
 
  private:
@@ -252,10 +276,13 @@ Result<std::vector<Placed>> placedInstances(ops::Operation& operation, const Tar
     if (!report) continue;
     for (const auto& status : report->instances) {
       const Placed placed{{target.service, status.index}, host};
-      if (target.covers(placed.instance) && std::find(found.begin(), found.end(), placed) == found.end()) found.push_back(placed);
+      if (target.covers(placed.instance) &&
+          std::find(found.begin(), found.end(), placed) == found.end())
+        found.push_back(placed);
     }
   }
-  if (found.empty()) return fail(Code::kNotFound, "{}: no instance of it is known on any host that answers", target);
+  if (found.empty())
+    return fail(Code::kNotFound, "{}: no instance of it is known on any host that answers", target);
   return found;
 }
 
@@ -269,13 +296,17 @@ Result<int> runLogs(Context& context, const LogsOptions& options) {
   std::mutex mutex;
   ssh::FanOutOptions fan_out;
   fan_out.forks = options.follow ? placed.size() : 1;  // in order, unless they all go on
-  const auto results = ssh::forEachHost<protocol::Empty>(placed.size(), fan_out, [&](size_t i) -> Result<protocol::Empty> {
-    CCTL_TRY(ops::HostConnection * host, operation->fleet.await(placed[i].host));
-    LinePrinter printer(placed.size() == 1 ? "" : placed[i].instance.text() + ": ", mutex);
-    const protocol::LogsRequest request{operation->ref(placed[i].instance), options.lines, options.follow};
-    CCTL_CHECK(ops::streamLogs(*host, request, [&](std::string_view bytes) { printer.add(bytes); }, &context.cancel()));
-    return protocol::Empty{};
-  });
+  const auto results = ssh::forEachHost<protocol::Empty>(
+      placed.size(), fan_out, [&](size_t i) -> Result<protocol::Empty> {
+        CCTL_TRY(ops::HostConnection * host, operation->fleet.await(placed[i].host));
+        LinePrinter printer(placed.size() == 1 ? "" : placed[i].instance.text() + ": ", mutex);
+        const protocol::LogsRequest request{operation->ref(placed[i].instance), options.lines,
+                                            options.follow};
+        CCTL_CHECK(ops::streamLogs(
+            *host, request, [&](std::string_view bytes) { printer.add(bytes); },
+            &context.cancel()));
+        return protocol::Empty{};
+      });
   if (context.cancel().cancelled()) return options.follow ? kExitOk : kExitInterrupted;
   int code = kExitOk;
   for (const auto& result : results) {
@@ -289,7 +320,8 @@ Result<int> runLogs(Context& context, const LogsOptions& options) {
 Run defineLogs(CLI::App& app) {
   auto options = std::make_shared<LogsOptions>();
   app.add_option("TARGET", options->target, "SERVICE or SERVICE/INDEX")->required();
-  app.add_option("-n,--lines", options->lines, "Lines from the end (default: 100)")->check(CLI::Range(0, 1'000'000));
+  app.add_option("-n,--lines", options->lines, "Lines from the end (default: 100)")
+      ->check(CLI::Range(0, 1'000'000));
   app.add_flag("-f,--follow", options->follow, "Go on with what comes, until Ctrl-C");
   return [options](Context& context) { return runLogs(context, *options); };
 }
@@ -306,15 +338,22 @@ Result<std::optional<WallTime>> parseSince(const std::string& text) {
   if (text.empty()) return std::nullopt;
   if (const auto ago = parseDuration(text)) return SystemClock().wall() - *ago;
   auto time = parseTime(text);
-  if (!time) return fail(Code::kUsage, "--since: \"{}\" is neither a duration like 10m nor a time like 2026-11-23T10:00:00Z", text);
+  if (!time)
+    return fail(
+        Code::kUsage,
+        "--since: \"{}\" is neither a duration like 10m nor a time like 2026-11-23T10:00:00Z",
+        text);
   return *time;
 }
 
 std::string eventText(const HostName& host, const protocol::Event& event) {
   const std::string subject = event.index >= 0 ? fmt::format(" {}/{}", event.service, event.index)
-                              : event.service.empty() ? "" : " " + event.service;
-  std::string text = fmt::format("{} {}{} {}: {}", formatTime(event.at), host, subject, protocol::eventName(event.kind), event.text);
-  if (!event.by.empty()) text += fmt::format(" (by {}{})", event.by, event.reason.empty() ? "" : ": " + event.reason);
+                              : event.service.empty() ? ""
+                                                      : " " + event.service;
+  std::string text = fmt::format("{} {}{} {}: {}", formatTime(event.at), host, subject,
+                                 protocol::eventName(event.kind), event.text);
+  if (!event.by.empty())
+    text += fmt::format(" (by {}{})", event.by, event.reason.empty() ? "" : ": " + event.reason);
   if (event.exit)
     for (const std::string& line : event.exit->last_lines) text += "\n    " + line;
   return printable(text) + "\n";
@@ -331,7 +370,8 @@ class EventPrinter {
   explicit EventPrinter(Context& context) : context_(context) {}
   void show(const HostName& host, const protocol::Event& event) {
     const std::lock_guard lock(mutex_);
-    context_.print(context_.json() ? dumpJson(eventJson(host, event)) + "\n" : eventText(host, event));
+    context_.print(context_.json() ? dumpJson(eventJson(host, event)) + "\n"
+                                   : eventText(host, event));
   }
 
  private:
@@ -349,7 +389,8 @@ Result<int> runEvents(Context& context, const EventsOptions& options) {
   std::vector<std::pair<HostName, protocol::Event>> past;
   ssh::FanOutOptions fan_out;
   fan_out.forks = options.follow ? hosts.size() : fleet->forks();
-  const auto results = ssh::forEachHost<protocol::Empty>(hosts.size(), fan_out, [&](size_t i) -> Result<protocol::Empty> {
+  const auto results = ssh::forEachHost<
+      protocol::Empty>(hosts.size(), fan_out, [&](size_t i) -> Result<protocol::Empty> {
     CCTL_TRY(ops::HostConnection * host, fleet->await(hosts[i]));
     const auto on_event = [&](const protocol::Event& event) {
       if (options.follow) return printer.show(hosts[i], event);
@@ -359,7 +400,8 @@ Result<int> runEvents(Context& context, const EventsOptions& options) {
     CCTL_CHECK(ops::streamEvents(*host, {0, since, options.follow}, on_event, &context.cancel()));
     return protocol::Empty{};
   });
-  std::stable_sort(past.begin(), past.end(), [](const auto& a, const auto& b) { return a.second.at < b.second.at; });
+  std::stable_sort(past.begin(), past.end(),
+                   [](const auto& a, const auto& b) { return a.second.at < b.second.at; });
   for (const auto& [host, event] : past) printer.show(host, event);
   if (context.cancel().cancelled()) return options.follow ? kExitOk : kExitInterrupted;
   int code = kExitOk;
@@ -386,7 +428,8 @@ Result<int> runResolve(Context& context, const std::string& name) {
   operation->fleet.begin({operation->inventory().registry_hosts.front()}, ops::Need::kShim);
   CCTL_TRY(const ServiceEndpoints endpoints, ops::readEndpoints(operation->registers, service));
   if (endpoints.revision == 0)
-    return fail(Code::kNotFound, "{}: no such name in the registry of {}", service, operation->inventory().cluster);
+    return fail(Code::kNotFound, "{}: no such name in the registry of {}", service,
+                operation->inventory().cluster);
   if (context.json()) {
     Json json = toJson(endpoints);
     json["format"] = 1, json["service"] = service.str();
@@ -396,11 +439,12 @@ Result<int> runResolve(Context& context, const std::string& name) {
   Table table({"INSTANCE", "HOST", "ADDRESS", "PORTS", "VERSION", "STATE"});
   for (const Endpoint& endpoint : endpoints.endpoints) {
     std::map<std::string, int> ports(endpoint.ports.begin(), endpoint.ports.end());
-    table.add({endpoint.instance.text(), endpoint.host.str(), endpoint.address, portsText(ports), endpoint.version.str(),
-               std::string(endpointStateName(endpoint.state))});
+    table.add({endpoint.instance.text(), endpoint.host.str(), endpoint.address, portsText(ports),
+               endpoint.version.str(), std::string(endpointStateName(endpoint.state))});
   }
   context.print(table.empty() ? "" : table.text(context.painter()));
-  context.print(fmt::format("{}: {}, revision {}\n", service, counted(endpoints.endpoints.size(), "endpoint"), endpoints.revision));
+  context.print(fmt::format("{}: {}, revision {}\n", service,
+                            counted(endpoints.endpoints.size(), "endpoint"), endpoints.revision));
   return 0;
 }
 
@@ -414,10 +458,18 @@ Run defineResolve(CLI::App& app) {
 
 std::vector<Command> watchCommands() {
   return {
-      {"status", "What runs where, since when, with which version, ports and restarts", "Watch", defineStatus, {}},
+      {"status",
+       "What runs where, since when, with which version, ports and restarts",
+       "Watch",
+       defineStatus,
+       {}},
       {"logs", "Output of instances", "Watch", defineLogs, {}},
       {"events", "Crash reports and every start and stop", "Watch", defineEvents, {}},
-      {"resolve", "The addresses of a service, as the registry has them", "Watch", defineResolve, {}},
+      {"resolve",
+       "The addresses of a service, as the registry has them",
+       "Watch",
+       defineResolve,
+       {}},
   };
 }
 

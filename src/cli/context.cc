@@ -99,8 +99,10 @@ Result<ops::Fleet*> Context::fleet(bool force_bootstrap) {
 Result<ops::Operation*> Context::operation() {
   if (operation_) return operation_.get();
   CCTL_TRY(ops::Fleet * fleet, this->fleet());
-  registers_ = std::make_unique<ops::ShimRegisters>(*fleet, fleet->inventory().registry_hosts.front());
-  operation_.reset(new ops::Operation{*fleet, *registers_, progress_, &cancel_, ops::currentIdentity(), typed_});
+  registers_ =
+      std::make_unique<ops::ShimRegisters>(*fleet, fleet->inventory().registry_hosts.front());
+  operation_.reset(
+      new ops::Operation{*fleet, *registers_, progress_, &cancel_, ops::currentIdentity(), typed_});
   return operation_.get();
 }
 

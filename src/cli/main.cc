@@ -32,7 +32,8 @@ void handleSignals(cctl::CancelToken& cancel) {
 
 cctl::ops::ShimImage embeddedShim() {
   const auto* begin = reinterpret_cast<const char*>(clusterctl_shim_begin);
-  const std::string_view bytes(begin, static_cast<size_t>(clusterctl_shim_end - clusterctl_shim_begin));
+  const std::string_view bytes(begin,
+                               static_cast<size_t>(clusterctl_shim_end - clusterctl_shim_begin));
   return {bytes, cctl::sha256Hex(bytes), cctl::kVersion};
 }
 
@@ -44,7 +45,8 @@ int main(int argc, char** argv) {
   try {
     return cctl::cli::runCommandLine({argv + 1, argv + argc}, embeddedShim(), cancel);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "clusterctl: a fault of the program itself: {}; please report it\n", error.what());
+    fmt::print(stderr, "clusterctl: a fault of the program itself: {}; please report it\n",
+               error.what());
     return 1;
   }
 }

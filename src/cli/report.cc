@@ -15,11 +15,13 @@ std::string exitText(const protocol::ExitReport& exit) {
 }
 
 std::string failureText(const ops::InstanceFailure& failure) {
-  std::string text = fmt::format("{} on {}: {}\n", failure.id, failure.host, printable(failure.problem));
+  std::string text =
+      fmt::format("{} on {}: {}\n", failure.id, failure.host, printable(failure.problem));
   if (!failure.health_answer.empty())
     text += fmt::format("  health answer: {}\n", printable(failure.health_answer));
   if (!failure.exit) return text;
-  text += fmt::format("  ended with {} after {}\n", exitText(*failure.exit), humanDuration(failure.exit->uptime));
+  text += fmt::format("  ended with {} after {}\n", exitText(*failure.exit),
+                      humanDuration(failure.exit->uptime));
   if (failure.exit->last_lines.empty()) return text + "  it wrote nothing\n";
   text += "  last output:\n";
   for (const std::string& line : failure.exit->last_lines) text += "    " + printable(line) + "\n";
@@ -48,10 +50,11 @@ std::string foldHosts(const ops::HostErrors& errors) {
 
 void warnMissed(Context& context, const ops::HostErrors& missed) {
   if (missed.empty()) return;
-  context.progress().onEvent(
-      {ops::OpEventKind::kWarning, foldHosts(missed),
-       "not told the new endpoints; they are brought up to date by the next command that reaches them",
-       {}});
+  context.progress().onEvent({ops::OpEventKind::kWarning,
+                              foldHosts(missed),
+                              "not told the new endpoints; they are brought up to date by the next "
+                              "command that reaches them",
+                              {}});
   for (const auto& [host, error] : missed)
     if (context.globals().verbose > 0) context.progress().step("", error.message);
 }

@@ -71,14 +71,18 @@ std::string Table::text(const Painter& painter) const {
   std::vector<size_t> widths(header_.size());
   for (size_t i = 0; i < header_.size(); ++i) widths[i] = widthOf(header_[i]);
   for (const Row& row : rows_)
-    for (size_t i = 0; i < row.cells.size(); ++i) widths[i] = std::max(widths[i], widthOf(row.cells[i]));
+    for (size_t i = 0; i < row.cells.size(); ++i)
+      widths[i] = std::max(widths[i], widthOf(row.cells[i]));
   std::string text = painter.paint(Style::kBold, line(header_, widths)) + "\n";
   for (const Row& row : rows_) text += painter.paint(row.style, line(row.cells, widths)) + "\n";
   return text;
 }
 
 Progress::Progress(std::FILE* out, bool live, Painter painter, Verbosity verbosity)
-    : out_(out), live_(live && verbosity != Verbosity::kQuiet), painter_(painter), verbosity_(verbosity) {
+    : out_(out),
+      live_(live && verbosity != Verbosity::kQuiet),
+      painter_(painter),
+      verbosity_(verbosity) {
   if (live_) animator_ = std::thread([this] { animate(); });
 }
 

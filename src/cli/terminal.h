@@ -24,7 +24,8 @@ class Painter {
   bool colour_;
 };
 
-// Control characters (also the escape that starts terminal sequences) as \xNN; newline and tab stay.
+// Control characters (also the escape that starts terminal sequences) as \xNN; newline and tab
+// stay.
 std::string printable(std::string_view text);
 
 // Columns as wide as their widest cell, two blanks apart; the last one is not padded.

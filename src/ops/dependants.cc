@@ -25,9 +25,9 @@ class Refresher {
     if (!running && running.error().code == Code::kNotFound) return {};
     if (!running) return fail(running.error());
     CCTL_TRY(const protocol::GenerationSpec fresh,
-             renderGeneration(host, {&operation_.inventory(), &manifest_, id, Version(running->version),
-                                     running->release_digest, running->generation, running->ports,
-                                     &endpoints_}));
+             renderGeneration(host, {&operation_.inventory(), &manifest_, id,
+                                     Version(running->version), running->release_digest,
+                                     running->generation, running->ports, &endpoints_}));
     if (fresh.config == running->config && fresh.argv == running->argv && fresh.env == running->env)
       return {};
     CCTL_CHECK(replace(id, host, fresh));
@@ -56,9 +56,10 @@ class Refresher {
 
   Result<void> restart(const InstanceId& id, HostConnection& host) {
     const Millis limit = kRequestTimeout + manifest_.health.start_timeout + manifest_.stop.grace;
-    CCTL_TRY(const auto reply, host.shim->call<protocol::StartReply>(
-                                   protocol::RestartRequest{operation_.ref(id), operation_.caller(0)},
-                                   Deadline::in(limit)));
+    CCTL_TRY(const auto reply,
+             host.shim->call<protocol::StartReply>(
+                 protocol::RestartRequest{operation_.ref(id), operation_.caller(0)},
+                 Deadline::in(limit)));
     if (reply.state != protocol::InstanceState::kReady)
       return fail(Code::kFailed, "not ready after its restart: {}", reply.problem);
     operation_.events.step(id.text(), "restarted with the new endpoints");
@@ -71,14 +72,15 @@ class Refresher {
   const EndpointsByService& endpoints_;
 };
 
-Result<void> refreshOne(Operation& operation, const ServiceName& changed, const Manifest& dependant) {
+Result<void> refreshOne(Operation& operation, const ServiceName& changed,
+                        const Manifest& dependant) {
   CCTL_TRY(const Desired desired, readDesired(operation.registers, dependant.service));
   CCTL_TRY(const EndpointsByService endpoints, endpointsFor(operation.registers, dependant));
   Refresher refresher(operation, dependant, actionFor(dependant, changed), endpoints);
   for (const Placed& placed : placementOf(dependant.service, desired)) {
     auto host = operation.fleet.await(placed.host);
-    Result<void> refreshed = host ? refresher.refresh(placed.instance, **host)
-                                  : Result<void>(fail(host.error()));
+    Result<void> refreshed =
+        host ? refresher.refresh(placed.instance, **host) : Result<void>(fail(host.error()));
     if (!refreshed)
       operation.events.warning(placed.instance.text(),
                                "still has the old endpoints: " + refreshed.error().message);

@@ -67,8 +67,10 @@ class Deploy {
     if (errors.begin()->second.code == Code::kCancelled) return fail(errors.begin()->second);
     if (!request_.skip_unreachable) {
       const Error error = describeHostErrors(errors);
-      return fail(error.code, "nothing was changed: {}\nbring them back, or leave them out with "
-                              "--skip-unreachable", error.message);
+      return fail(error.code,
+                  "nothing was changed: {}\nbring them back, or leave them out with "
+                  "--skip-unreachable",
+                  error.message);
     }
     outcome_.skipped.clear();
     for (const auto& [host, error] : errors) {
@@ -84,8 +86,8 @@ class Deploy {
     std::vector<HostConnection*> targets;
     for (HostConnection* host : hosts_)
       if (isPlacedOn(host->name)) targets.push_back(host);
-    operation_.events.phase(fmt::format("pushing {} {} to {} hosts", request_.service, request_.version,
-                                        targets.size()));
+    operation_.events.phase(fmt::format("pushing {} {} to {} hosts", request_.service,
+                                        request_.version, targets.size()));
     return pushToAll(operation_, release_, targets);
   }
 
@@ -95,7 +97,8 @@ class Deploy {
   }
 
   bool isSkipped(const HostName& host) const {
-    return std::find(outcome_.skipped.begin(), outcome_.skipped.end(), host) != outcome_.skipped.end();
+    return std::find(outcome_.skipped.begin(), outcome_.skipped.end(), host) !=
+           outcome_.skipped.end();
   }
 
   Result<void> makePlan() {
@@ -104,7 +107,8 @@ class Deploy {
     input.version = request_.version;
     for (const Placed& placed : placement_)
       if (!isSkipped(placed.host)) input.placement.push_back(placed);
-    CCTL_TRY(input.observed, observe(operation_, hosts_, manifest_, request_.version, release_.info.digest));
+    CCTL_TRY(input.observed,
+             observe(operation_, hosts_, manifest_, request_.version, release_.info.digest));
     input.held = held_;
     input.force = request_.force;
     outcome_.plan = planRollout(input);
@@ -122,8 +126,8 @@ class Deploy {
     SystemClock clock;
     const LockHolder holder{operation_.identity, operation_.reason, clock.wall()};
     CCTL_TRY(const auto lease,
-             Lease::acquire(operation_.registers, request_.service.str(), holder, request_.lock_wait,
-                            operation_.events, operation_.cancel));
+             Lease::acquire(operation_.registers, request_.service.str(), holder,
+                            request_.lock_wait, operation_.events, operation_.cancel));
     // Somebody else may have moved things between our first look and the lock.
     const Placement before = placement_;
     CCTL_CHECK(place());
@@ -149,9 +153,10 @@ class Deploy {
     if (outcome_.plan.empty()) return {};
     return changeDesired([&](Desired& desired) {
       if (!desired.rolling_to.empty())
-        operation_.events.warning(request_.service.str(),
-                                  fmt::format("finishing after a roll-out of {} by {} that did not end",
-                                              desired.rolling_to, desired.rolling_by));
+        operation_.events.warning(
+            request_.service.str(),
+            fmt::format("finishing after a roll-out of {} by {} that did not end",
+                        desired.rolling_to, desired.rolling_by));
       desired.rolling_to = request_.version.str();
       desired.rolling_by = operation_.identity.text();
       for (const Placed& placed : placement_)

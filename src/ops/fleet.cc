@@ -14,7 +14,8 @@ constexpr Millis kHelloTimeout{10'000};
 
 // Whatever kept us out (no route, a changed host key, a refused login), the host cannot be used.
 Error asUnreachable(Error error) {
-  if (error.code != Code::kCancelled && error.code != Code::kBadInput) error.code = Code::kUnreachable;
+  if (error.code != Code::kCancelled && error.code != Code::kBadInput)
+    error.code = Code::kUnreachable;
   return error;
 }
 
@@ -104,7 +105,8 @@ void Fleet::connectOne(const HostName& name, Slot& slot) {
 
 Result<void> Fleet::connect(const Host& host, Slot& slot) {
   const ssh::SshTarget target = targetOf(host);
-  auto link = ssh::HostLink::connect(target, context_, Deadline::in(target.connect_timeout), cancel_);
+  auto link =
+      ssh::HostLink::connect(target, context_, Deadline::in(target.connect_timeout), cancel_);
   if (!link) return fail(asUnreachable(link.error()));
   slot.connection.link = std::move(*link);
   slot.connection.root = inventory_.root;
@@ -129,8 +131,7 @@ Result<void> Fleet::connectShim(const Host& host, Slot& slot) {
     opened = openShim(connection);
   }
   CCTL_CHECK(opened);
-  connection.published_address =
-      host.publishedAddress().value_or(connection.hello.advertise);
+  connection.published_address = host.publishedAddress().value_or(connection.hello.advertise);
   return {};
 }
 
@@ -147,10 +148,11 @@ Result<void> Fleet::openShim(HostConnection& connection) {
                                  protocol::HelloRequest{protocol::kProtocolVersion, kVersion},
                                  Deadline::in(kHelloTimeout), cancel_));
   if (connection.hello.cluster != inventory_.cluster)
-    return fail(Code::kRefused,
-                "{}: {} belongs to cluster \"{}\", this inventory is \"{}\"; give this cluster another "
-                "root",
-                connection.name, connection.root, connection.hello.cluster, inventory_.cluster);
+    return fail(
+        Code::kRefused,
+        "{}: {} belongs to cluster \"{}\", this inventory is \"{}\"; give this cluster another "
+        "root",
+        connection.name, connection.root, connection.hello.cluster, inventory_.cluster);
   connection.shim = std::move(shim);
   return {};
 }
@@ -171,8 +173,8 @@ Result<void> Fleet::place(const Host& host, HostConnection& connection) {
   connection.root = result.probe.root;
   connection.placed = result.placed;
   if (result.placed)
-    events_.step(host.name.str(), fmt::format("shim {} placed in {}", options_.shim.version,
-                                              result.probe.root));
+    events_.step(host.name.str(),
+                 fmt::format("shim {} placed in {}", options_.shim.version, result.probe.root));
   return {};
 }
 
@@ -185,7 +187,8 @@ std::map<HostName, Result<HostConnection*>> Fleet::awaitAll(const std::vector<Ho
   std::unique_lock lock(mutex_);
   const auto ready = [&] {
     for (const HostName& host : hosts)
-      if (const auto slot = slots_.find(host); slot != slots_.end() && !slot->second.done) return false;
+      if (const auto slot = slots_.find(host); slot != slots_.end() && !slot->second.done)
+        return false;
     return true;
   };
   while (!changed_.wait_for(lock, Millis(200), ready)) tellLate();
@@ -207,10 +210,13 @@ std::map<HostName, Result<HostConnection*>> Fleet::awaitAll(const std::vector<Ho
 void Fleet::tellLate() {
   const auto now = std::chrono::steady_clock::now();
   for (auto& [name, slot] : slots_) {
-    if (slot.done || slot.late_told || !slot.begun || now - *slot.begun < options_.late_after) continue;
+    if (slot.done || slot.late_told || !slot.begun || now - *slot.begun < options_.late_after)
+      continue;
     slot.late_told = true;
-    events_.onEvent({OpEventKind::kLate, name.str(),
-                     fmt::format("no answer yet after {}", humanDuration(options_.late_after)), {}});
+    events_.onEvent({OpEventKind::kLate,
+                     name.str(),
+                     fmt::format("no answer yet after {}", humanDuration(options_.late_after)),
+                     {}});
   }
 }
 

@@ -35,7 +35,7 @@ std::string gitHubJob(const Environment& env) {
 
 std::string ciJob(const Environment& env) {
   if (std::string job = gitHubJob(env); !job.empty()) return job;
-  constexpr std::array kJobVariables = {"CI_JOB_URL",      "BUILD_URL",     "BUILDKITE_BUILD_URL",
+  constexpr std::array kJobVariables = {"CI_JOB_URL",       "BUILD_URL",     "BUILDKITE_BUILD_URL",
                                         "CIRCLE_BUILD_URL", "CI_BUILD_LINK", "DRONE_BUILD_LINK",
                                         "BUILD_NUMBER"};
   for (const char* name : kJobVariables)

@@ -23,7 +23,8 @@ Result<void> streamLogs(HostConnection& host, const protocol::LogsRequest& reque
     on_bytes(frame.payload);
     return {};
   };
-  return ignoreReply(host.shim->call<protocol::Empty>(request, deadlineFor(request.follow), cancel, on_item));
+  return ignoreReply(
+      host.shim->call<protocol::Empty>(request, deadlineFor(request.follow), cancel, on_item));
 }
 
 Result<void> streamEvents(HostConnection& host, const protocol::EventsRequest& request,
@@ -34,10 +35,12 @@ Result<void> streamEvents(HostConnection& host, const protocol::EventsRequest& r
     on_event(event);
     return {};
   };
-  return ignoreReply(host.shim->call<protocol::Empty>(request, deadlineFor(request.follow), cancel, on_item));
+  return ignoreReply(
+      host.shim->call<protocol::Empty>(request, deadlineFor(request.follow), cancel, on_item));
 }
 
-Result<std::vector<protocol::VerifyItem>> verifyHost(HostConnection& host, const std::string& service,
+Result<std::vector<protocol::VerifyItem>> verifyHost(HostConnection& host,
+                                                     const std::string& service,
                                                      const CancelToken* cancel) {
   std::vector<protocol::VerifyItem> items;
   const auto on_item = [&](const protocol::Frame& frame, ShimClient::Upload&) -> Result<void> {
@@ -45,8 +48,8 @@ Result<std::vector<protocol::VerifyItem>> verifyHost(HostConnection& host, const
     items.push_back(std::move(item));
     return {};
   };
-  CCTL_CHECK(ignoreReply(host.shim->call<protocol::Empty>(protocol::VerifyRequest{service},
-                                                          Deadline::in(kVerifyTimeout), cancel, on_item)));
+  CCTL_CHECK(ignoreReply(host.shim->call<protocol::Empty>(
+      protocol::VerifyRequest{service}, Deadline::in(kVerifyTimeout), cancel, on_item)));
   return items;
 }
 

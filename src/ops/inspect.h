@@ -14,7 +14,8 @@ namespace cctl::ops {
                                       const CancelToken* cancel);
 
 // Oldest first. The same rules.
-[[nodiscard]] Result<void> streamEvents(HostConnection& host, const protocol::EventsRequest& request,
+[[nodiscard]] Result<void> streamEvents(HostConnection& host,
+                                        const protocol::EventsRequest& request,
                                         const std::function<void(const protocol::Event&)>& on_event,
                                         const CancelToken* cancel);
 

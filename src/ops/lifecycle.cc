@@ -39,12 +39,14 @@ class ServiceAction {
     SystemClock clock;
     const LockHolder holder{operation_.identity, operation_.reason, clock.wall()};
     CCTL_TRY(const auto lease,
-             Lease::acquire(operation_.registers, manifest_.service.str(), holder, request_.lock_wait,
-                            operation_.events, operation_.cancel));
+             Lease::acquire(operation_.registers, manifest_.service.str(), holder,
+                            request_.lock_wait, operation_.events, operation_.cancel));
     token_ = lease->token();
-    CCTL_TRY(const ServiceEndpoints endpoints, readEndpoints(operation_.registers, manifest_.service));
+    CCTL_TRY(const ServiceEndpoints endpoints,
+             readEndpoints(operation_.registers, manifest_.service));
     before_ = endpoints.endpoints;
-    const auto batch = static_cast<size_t>(manifest_.upgrade.batch.of(static_cast<int>(selected_.size())));
+    const auto batch =
+        static_cast<size_t>(manifest_.upgrade.batch.of(static_cast<int>(selected_.size())));
     const bool all_at_once = request_.action != Action::kRestart;
     return inBatches(all_at_once ? selected_.size() : batch, *lease);
   }
@@ -52,10 +54,12 @@ class ServiceAction {
  private:
   Result<void> inBatches(size_t batch, const Lease& lease) {
     for (size_t at = 0; at < selected_.size(); at += batch) {
-      if (operation_.cancel && operation_.cancel->cancelled()) return fail(Code::kCancelled, "interrupted");
+      if (operation_.cancel && operation_.cancel->cancelled())
+        return fail(Code::kCancelled, "interrupted");
       if (!lease.held()) return fail(Code::kLocked, "the lock on {} was lost", manifest_.service);
       const auto first = selected_.begin() + static_cast<std::ptrdiff_t>(at);
-      const auto last = selected_.begin() + static_cast<std::ptrdiff_t>(std::min(selected_.size(), at + batch));
+      const auto last =
+          selected_.begin() + static_cast<std::ptrdiff_t>(std::min(selected_.size(), at + batch));
       const size_t failures = outcome_.failures.size();
       CCTL_CHECK(act({first, last}));
       if (outcome_.failures.size() > failures) return {};
@@ -80,19 +84,22 @@ class ServiceAction {
       case Action::kSignal:
         break;
     }
-    return each(batch, [this](const Placed& placed) { return sendSignal(placed, request_.signal); });
+    return each(batch,
+                [this](const Placed& placed) { return sendSignal(placed, request_.signal); });
   }
 
   // Runs `work` for all of the batch at once and sorts the instances into done and failed.
-  Result<void> each(const std::vector<Placed>& batch,
-                    const std::function<Result<std::optional<InstanceFailure>>(const Placed&)>& work) {
+  Result<void> each(
+      const std::vector<Placed>& batch,
+      const std::function<Result<std::optional<InstanceFailure>>(const Placed&)>& work) {
     ssh::FanOutOptions options;
     options.forks = operation_.fleet.forks();
     const auto results = ssh::forEachHost<std::optional<InstanceFailure>>(
         batch.size(), options, [&](size_t i) { return work(batch[i]); });
     for (size_t i = 0; i < batch.size(); ++i) {
       if (!results[i])
-        outcome_.failures.push_back({batch[i].instance, batch[i].host, results[i].error().message, "", {}});
+        outcome_.failures.push_back(
+            {batch[i].instance, batch[i].host, results[i].error().message, "", {}});
       else if (*results[i])
         outcome_.failures.push_back(**results[i]);
       else
@@ -103,21 +110,25 @@ class ServiceAction {
 
   Result<std::optional<InstanceFailure>> stop(const Placed& placed) {
     CCTL_TRY(HostConnection * host, operation_.fleet.await(placed.host));
-    protocol::StopRequest request{operation_.ref(placed.instance), 0, true, operation_.caller(token_)};
+    protocol::StopRequest request{operation_.ref(placed.instance), 0, true,
+                                  operation_.caller(token_)};
     CCTL_TRY(const auto reply, host->shim->call<protocol::StopReply>(
                                    request, Deadline::in(manifest_.stop.grace + kRequestTimeout)));
-    operation_.events.step(placed.instance.text(),
-                           fmt::format("stopped on {}{}", placed.host,
-                                       reply.killed ? fmt::format(", killed after {}",
-                                                                  humanDuration(manifest_.stop.grace))
-                                                    : ""));
+    operation_.events.step(
+        placed.instance.text(),
+        fmt::format("stopped on {}{}", placed.host,
+                    reply.killed
+                        ? fmt::format(", killed after {}", humanDuration(manifest_.stop.grace))
+                        : ""));
     return std::nullopt;
   }
 
   Result<std::optional<InstanceFailure>> sendSignal(const Placed& placed, int number) {
     CCTL_TRY(HostConnection * host, operation_.fleet.await(placed.host));
-    protocol::SignalRequest request{operation_.ref(placed.instance), number, operation_.caller(token_)};
-    CCTL_TRY(const auto reply, host->shim->call<protocol::Empty>(request, Deadline::in(kRequestTimeout)));
+    protocol::SignalRequest request{operation_.ref(placed.instance), number,
+                                    operation_.caller(token_)};
+    CCTL_TRY(const auto reply,
+             host->shim->call<protocol::Empty>(request, Deadline::in(kRequestTimeout)));
     (void)reply;
     operation_.events.step(placed.instance.text(), fmt::format("signalled on {}", placed.host));
     return std::nullopt;
@@ -129,24 +140,27 @@ class ServiceAction {
     const Deadline deadline =
         Deadline::in(manifest_.health.start_timeout + manifest_.stop.grace + kRequestTimeout);
     const protocol::InstanceRef ref = operation_.ref(placed.instance);
-    auto reply = restart
-                     ? host->shim->call<protocol::StartReply>(protocol::RestartRequest{ref, caller}, deadline)
-                     : host->shim->call<protocol::StartReply>(protocol::StartRequest{ref, 0, caller}, deadline);
+    auto reply = restart ? host->shim->call<protocol::StartReply>(
+                               protocol::RestartRequest{ref, caller}, deadline)
+                         : host->shim->call<protocol::StartReply>(
+                               protocol::StartRequest{ref, 0, caller}, deadline);
     if (!reply) return fail(reply.error());
     if (reply->state != protocol::InstanceState::kReady)
-      return InstanceFailure{placed.instance, placed.host, reply->problem, reply->health_answer, reply->exit};
+      return InstanceFailure{placed.instance, placed.host, reply->problem, reply->health_answer,
+                             reply->exit};
     CCTL_CHECK(noteReady(placed, *host, reply->generation));
-    operation_.events.step(placed.instance.text(),
-                           fmt::format("ready on {} in {}", placed.host, humanDuration(reply->took)));
+    operation_.events.step(placed.instance.text(), fmt::format("ready on {} in {}", placed.host,
+                                                               humanDuration(reply->took)));
     return std::nullopt;
   }
 
   Result<void> noteReady(const Placed& placed, HostConnection& host, int generation) {
     CCTL_TRY(const auto spec,
              host.shim->call<protocol::GenerationSpec>(
-                 protocol::GenerationRequest{operation_.ref(placed.instance), generation}, Deadline::in(kRequestTimeout)));
-    Endpoint endpoint{placed.instance, placed.host, host.published_address, {}, Version(spec.version),
-                      EndpointState::kReady};
+                 protocol::GenerationRequest{operation_.ref(placed.instance), generation},
+                 Deadline::in(kRequestTimeout)));
+    Endpoint endpoint{placed.instance,       placed.host,          host.published_address, {},
+                      Version(spec.version), EndpointState::kReady};
     for (const auto& [name, port] : spec.ports) endpoint.ports[name] = static_cast<uint16_t>(port);
     const std::lock_guard lock(mutex_);
     ready_.push_back(std::move(endpoint));
@@ -158,7 +172,8 @@ class ServiceAction {
     CCTL_CHECK(each(batch, [&](const Placed& placed) { return bringUp(placed, restart); }));
     return changeEndpoints([&](std::vector<Endpoint>& endpoints) {
       for (const Endpoint& endpoint : ready_) {
-        std::erase_if(endpoints, [&](const Endpoint& old) { return old.instance == endpoint.instance; });
+        std::erase_if(endpoints,
+                      [&](const Endpoint& old) { return old.instance == endpoint.instance; });
         endpoints.push_back(endpoint);
       }
     });
@@ -166,11 +181,13 @@ class ServiceAction {
 
   Result<void> withdraw(const std::vector<Placed>& batch) {
     const auto leaving = [&](const Endpoint& endpoint) {
-      return std::any_of(batch.begin(), batch.end(),
-                         [&](const Placed& placed) { return placed.instance == endpoint.instance; });
+      return std::any_of(batch.begin(), batch.end(), [&](const Placed& placed) {
+        return placed.instance == endpoint.instance;
+      });
     };
     if (std::none_of(before_.begin(), before_.end(), leaving)) return {};
-    CCTL_CHECK(changeEndpoints([&](std::vector<Endpoint>& endpoints) { std::erase_if(endpoints, leaving); }));
+    CCTL_CHECK(changeEndpoints(
+        [&](std::vector<Endpoint>& endpoints) { std::erase_if(endpoints, leaving); }));
     return pauseFor(std::max(kLeastDrain, manifest_.upgrade.drain), operation_.cancel);
   }
 
@@ -243,7 +260,8 @@ class Lifecycle {
   }
 
   std::string nothingSelected() const {
-    if (request_.targets.empty()) return fmt::format("nothing of this cluster is placed on {}", *request_.host);
+    if (request_.targets.empty())
+      return fmt::format("nothing of this cluster is placed on {}", *request_.host);
     const std::string target = request_.targets.front().text();
     if (request_.host) return fmt::format("{} has no instance on {}", target, *request_.host);
     return fmt::format("{} is not deployed; deploy it with 'clusterctl deploy {} VERSION'", target,
@@ -258,8 +276,10 @@ class Lifecycle {
     if (errors.empty()) return {};
     if (!request_.skip_unreachable) {
       const Error error = describeHostErrors(errors);
-      return fail(error.code, "nothing was changed: {}\nbring them back, or leave them out with "
-                              "--skip-unreachable", error.message);
+      return fail(error.code,
+                  "nothing was changed: {}\nbring them back, or leave them out with "
+                  "--skip-unreachable",
+                  error.message);
     }
     for (const auto& [host, error] : errors) outcome_.skipped.push_back(host);
     return {};
@@ -269,7 +289,8 @@ class Lifecycle {
     for (const auto& [service, placed] : selected) {
       std::vector<Placed> reachable;
       for (const Placed& one : placed)
-        if (std::find(outcome_.skipped.begin(), outcome_.skipped.end(), one.host) == outcome_.skipped.end())
+        if (std::find(outcome_.skipped.begin(), outcome_.skipped.end(), one.host) ==
+            outcome_.skipped.end())
           reachable.push_back(one);
       if (reachable.empty()) continue;
       const Manifest& manifest = operation_.inventory().services.at(service);
@@ -277,7 +298,8 @@ class Lifecycle {
       if (!done) outcome_.error = done.error();
       if (!done || !outcome_.failures.empty()) break;
     }
-    if (outcome_.error && outcome_.done.empty() && outcome_.failures.empty()) return fail(*outcome_.error);
+    if (outcome_.error && outcome_.done.empty() && outcome_.failures.empty())
+      return fail(*outcome_.error);
     if (request_.action == Action::kReload || request_.action == Action::kSignal) return {};
     CCTL_TRY(outcome_.missed, pushNames(operation_, {}, allHosts(operation_.inventory())));
     return {};

@@ -14,9 +14,9 @@ std::string_view actionName(Action action);  // "start"
 
 struct LifecycleRequest {
   Action action = Action::kRestart;
-  std::vector<Target> targets;      // with `host`: may be empty for all that is placed there
-  std::optional<HostName> host;     // only instances on this host
-  int signal = 0;                   // for kSignal
+  std::vector<Target> targets;   // with `host`: may be empty for all that is placed there
+  std::optional<HostName> host;  // only instances on this host
+  int signal = 0;                // for kSignal
   Millis lock_wait{0};
   bool skip_unreachable = false;
   bool dry_run = false;

@@ -28,7 +28,8 @@ bool holderIsGone(const Identity& holder, const Identity& us) {
 Result<void> waitAWhile(const CancelToken* cancel) {
   pollfd fd{cancel ? cancel->fd() : -1, POLLIN, 0};
   (void)::poll(&fd, 1, static_cast<int>(kPollEvery.count()));
-  if (cancel && cancel->cancelled()) return fail(Code::kCancelled, "interrupted while waiting for the lock");
+  if (cancel && cancel->cancelled())
+    return fail(Code::kCancelled, "interrupted while waiting for the lock");
   return {};
 }
 
@@ -86,7 +87,8 @@ Result<std::unique_ptr<Lease>> Lease::acquire(registry::Registers& registers,
     CCTL_TRY(const auto obstacle, obstacleIn(current, holder.identity));
     if (!obstacle || obstacle->replaceable) {
       if (obstacle)
-        events.warning(service, fmt::format("took over the lock that {} left behind", obstacle->who));
+        events.warning(service,
+                       fmt::format("took over the lock that {} left behind", obstacle->who));
       CCTL_TRY(const auto reply, registers.write(key, current.revision, encodeLock(holder)));
       if (reply.swapped)
         return std::unique_ptr<Lease>(new Lease(registers, key, holder, reply.current.revision));

@@ -1,7 +1,8 @@
 // One operation per service at a time: a lease in the registers (registry.md, "lock/S").
 //
-// A lease is not mutual exclusion: its holder may be paused for longer than it lasts. Every order to
-// a shim therefore carries the lease's token, and shims refuse tokens lower than one they have seen.
+// A lease is not mutual exclusion: its holder may be paused for longer than it lasts. Every order
+// to a shim therefore carries the lease's token, and shims refuse tokens lower than one they have
+// seen.
 #pragma once
 
 #include <condition_variable>

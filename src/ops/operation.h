@@ -35,7 +35,8 @@ std::vector<HostName> allHosts(const Inventory& inventory);
 // Hosts → the error that kept them out.
 using HostErrors = std::map<HostName, Error>;
 
-// Those of `hosts` that are connected; the others go to `errors`. Blocks until each is one or the other.
+// Those of `hosts` that are connected; the others go to `errors`. Blocks until each is one or the
+// other.
 std::vector<HostConnection*> connectedOf(Fleet& fleet, const std::vector<HostName>& hosts,
                                          HostErrors& errors);
 

@@ -7,7 +7,8 @@ namespace {
 
 bool isRunning(protocol::InstanceState state) {
   using S = protocol::InstanceState;
-  return state == S::kStarting || state == S::kReady || state == S::kUnhealthy || state == S::kStopping;
+  return state == S::kStarting || state == S::kReady || state == S::kUnhealthy ||
+         state == S::kStopping;
 }
 
 ObservedInstance observedFrom(const HostName& host, const protocol::InstanceStatus& status) {
@@ -33,8 +34,9 @@ Result<HostReport> probeHostStatus(HostConnection& host, const std::string& serv
     report.instances.push_back(std::move(status));
     return {};
   };
-  CCTL_TRY(report.status, host.shim->call<protocol::HostStatus>(
-                              protocol::StatusRequest{service}, Deadline::in(kRequestTimeout), cancel, on_item));
+  CCTL_TRY(report.status,
+           host.shim->call<protocol::HostStatus>(protocol::StatusRequest{service},
+                                                 Deadline::in(kRequestTimeout), cancel, on_item));
   return report;
 }
 
@@ -67,12 +69,19 @@ Result<std::vector<ObservedInstance>> observe(Operation& operation,
       if (observed.ready && observed.current && observed.version == version &&
           status.release_digest == release_digest) {
         const protocol::InstanceRef ref{status.service, status.index};
-        CCTL_TRY(const auto spec,
-                 host->shim->call<protocol::GenerationSpec>(
-                     protocol::GenerationRequest{ref, status.generation}, Deadline::in(kRequestTimeout)));
-        CCTL_TRY(observed.up_to_date,
-                 isUpToDate(*host, {&operation.inventory(), &manifest, observed.id, version, release_digest,
-                                    0, {}, &endpoints}, spec));
+        CCTL_TRY(const auto spec, host->shim->call<protocol::GenerationSpec>(
+                                      protocol::GenerationRequest{ref, status.generation},
+                                      Deadline::in(kRequestTimeout)));
+        CCTL_TRY(observed.up_to_date, isUpToDate(*host,
+                                                 {&operation.inventory(),
+                                                  &manifest,
+                                                  observed.id,
+                                                  version,
+                                                  release_digest,
+                                                  0,
+                                                  {},
+                                                  &endpoints},
+                                                 spec));
       }
       all.push_back(std::move(observed));
     }

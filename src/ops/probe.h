@@ -22,10 +22,8 @@ std::map<HostName, Result<HostReport>> probeAll(Operation& operation,
                                                 const std::string& service);
 
 // For planning: each generation, and whether it is what would be rendered today.
-[[nodiscard]] Result<std::vector<ObservedInstance>> observe(Operation& operation,
-                                                            const std::vector<HostConnection*>& hosts,
-                                                            const Manifest& manifest,
-                                                            const Version& version,
-                                                            const std::string& release_digest);
+[[nodiscard]] Result<std::vector<ObservedInstance>> observe(
+    Operation& operation, const std::vector<HostConnection*>& hosts, const Manifest& manifest,
+    const Version& version, const std::string& release_digest);
 
 }  // namespace cctl::ops

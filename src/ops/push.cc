@@ -21,7 +21,8 @@ protocol::PushRequest encodePush(const ReleaseInfo& info) {
   request.version = info.version.str();
   request.digest = info.digest;
   for (const FileEntry& file : info.files)
-    request.files.push_back({file.path, file.sha256, file.size, file.isExecutable(), file.link_target});
+    request.files.push_back(
+        {file.path, file.sha256, file.size, file.isExecutable(), file.link_target});
   return request;
 }
 
@@ -39,10 +40,11 @@ Result<uint64_t> sendFile(ShimClient::Upload& upload, const ReleaseSource& relea
     sent += static_cast<uint64_t>(got);
   }
   if (sent != file.size)
-    return fail(Code::kCorrupt,
-                "{}: {} bytes in the release store, {} when it was added; the store was changed by hand: "
-                "restore it, or add the release again under a new version",
-                file.path, sent, file.size);
+    return fail(
+        Code::kCorrupt,
+        "{}: {} bytes in the release store, {} when it was added; the store was changed by hand: "
+        "restore it, or add the release again under a new version",
+        file.path, sent, file.size);
   return sent;
 }
 
@@ -51,7 +53,8 @@ Result<uint64_t> sendNeeded(ShimClient::Upload& upload, const ReleaseSource& rel
   uint64_t sent = 0;
   for (const uint32_t index : need.files) {
     if (index >= release.info.files.size())
-      return fail(Code::kCorrupt, "the shim asks for file {} of {}", index, release.info.files.size());
+      return fail(Code::kCorrupt, "the shim asks for file {} of {}", index,
+                  release.info.files.size());
     CCTL_TRY(const uint64_t size, sendFile(upload, release, release.info.files[index]));
     sent += size;
   }
@@ -64,7 +67,8 @@ Result<uint64_t> sendNeeded(ShimClient::Upload& upload, const ReleaseSource& rel
 Result<PushOutcome> pushRelease(HostConnection& host, const ReleaseSource& release,
                                 const CancelToken* cancel) {
   PushOutcome outcome;
-  const auto on_item = [&](const protocol::Frame& frame, ShimClient::Upload& upload) -> Result<void> {
+  const auto on_item = [&](const protocol::Frame& frame,
+                           ShimClient::Upload& upload) -> Result<void> {
     CCTL_TRY(const auto need, protocol::decodeReply<protocol::PushNeed>(frame.payload));
     if (need.files.empty()) return {};
     CCTL_TRY(outcome.sent, sendNeeded(upload, release, need));
@@ -77,16 +81,19 @@ Result<PushOutcome> pushRelease(HostConnection& host, const ReleaseSource& relea
   return outcome;
 }
 
-Result<void> checkHostFits(HostConnection& host, const ReleaseInfo& info, const CancelToken* cancel) {
+Result<void> checkHostFits(HostConnection& host, const ReleaseInfo& info,
+                           const CancelToken* cancel) {
   CCTL_TRY(const release::ReleaseNeeds needs, release::releaseNeeds(info));
   ssh::ExecRequest request;
   request.command = ssh::shScript(release::hostFactsScript(), release::factsToProbe(needs));
-  CCTL_TRY(const ssh::ExecResult result, host.link->exec(request, Deadline::in(kRequestTimeout), cancel));
+  CCTL_TRY(const ssh::ExecResult result,
+           host.link->exec(request, Deadline::in(kRequestTimeout), cancel));
   auto facts = release::parseHostFacts(result.out);
   if (!facts) return fail(facts.error().context(host.name.str()));
   const std::vector<std::string> problems = checkFit(info, *facts);
   if (problems.empty()) return {};
-  std::string text = fmt::format("{}: {} {} cannot run there:", host.name, info.service, info.version);
+  std::string text =
+      fmt::format("{}: {} {} cannot run there:", host.name, info.service, info.version);
   for (const std::string& problem : problems) text += "\n  " + problem;
   return fail(Code::kRefused, "{}", text);
 }
@@ -96,8 +103,8 @@ Result<void> pushToAll(Operation& operation, const ReleaseSource& release,
   ssh::FanOutOptions options;
   options.forks = operation.fleet.forks();
   options.cancel = operation.cancel;
-  const auto results = ssh::forEachHost<PushOutcome>(
-      hosts.size(), options, [&](size_t i) -> Result<PushOutcome> {
+  const auto results =
+      ssh::forEachHost<PushOutcome>(hosts.size(), options, [&](size_t i) -> Result<PushOutcome> {
         CCTL_CHECK(checkHostFits(*hosts[i], release.info, operation.cancel));
         auto outcome = pushRelease(*hosts[i], release, operation.cancel);
         if (outcome && outcome->installed)
@@ -111,7 +118,8 @@ Result<void> pushToAll(Operation& operation, const ReleaseSource& release,
     if (!results[i]) errors.emplace(hosts[i]->name, results[i].error());
   if (errors.empty()) return {};
   if (errors.begin()->second.code == Code::kCancelled) return fail(errors.begin()->second);
-  std::string text = "nothing was started or stopped: the release could not be brought to every host";
+  std::string text =
+      "nothing was started or stopped: the release could not be brought to every host";
   for (const auto& [name, error] : errors) text += "\n  " + error.message;
   return fail(errors.begin()->second.code, "{}", text);
 }

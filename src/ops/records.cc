@@ -25,8 +25,9 @@ int indexFrom(const std::string& text) {
 Result<void> checkFormat(const Json& json, const std::string& key) {
   const int format = json.is_object() ? json.value("format", 0) : 0;
   if (format != kFormat)
-    return fail(Code::kCorrupt, "register {}: format {} is not known to this clusterctl; use a newer one",
-                key, format);
+    return fail(Code::kCorrupt,
+                "register {}: format {} is not known to this clusterctl; use a newer one", key,
+                format);
   return {};
 }
 
@@ -38,8 +39,8 @@ Desired desiredFrom(const Json& json) {
   for (const auto& [index, host] : json.at("placement").items())
     desired.placement[indexFrom(index)] = host.get<std::string>();
   for (const auto& [index, held] : json.at("held").items())
-    desired.held[indexFrom(index)] = {held.at("by"),
-                                      parseTime(held.at("at").get<std::string>()).value_or(WallTime{})};
+    desired.held[indexFrom(index)] = {
+        held.at("by"), parseTime(held.at("at").get<std::string>()).value_or(WallTime{})};
   desired.rolling_to = json.at("rolling_to");
   desired.rolling_by = json.at("rolling_by");
   return desired;
@@ -55,7 +56,8 @@ Json encodeHeld(const std::map<int, Held>& held) {
 Result<ServiceEndpoints> decodeEndpoints(const protocol::RegisterValue& value) {
   if (value.value.isNull()) return ServiceEndpoints{value.revision, {}};
   CCTL_TRY(const Json json, parseJson(value.value.text));
-  CCTL_TRY(ServiceEndpoints endpoints, parseServiceEndpoints(Json{{"revision", value.revision}, {"endpoints", json}}));
+  CCTL_TRY(ServiceEndpoints endpoints,
+           parseServiceEndpoints(Json{{"revision", value.revision}, {"endpoints", json}}));
   return endpoints;
 }
 
@@ -89,7 +91,8 @@ Result<Desired> decodeDesired(const protocol::RegisterValue& value) {
   try {
     return desiredFrom(json);
   } catch (const std::exception& error) {
-    return fail(Code::kCorrupt, "the wanted state in the registry cannot be read: {}", error.what());
+    return fail(Code::kCorrupt, "the wanted state in the registry cannot be read: {}",
+                error.what());
   }
 }
 
@@ -105,7 +108,8 @@ Result<Desired> updateDesired(registry::Registers& registers, const ServiceName&
     change(desired);
     return encodeDesired(desired);
   };
-  CCTL_TRY(const protocol::RegisterValue value, registry::update(registers, desiredKey(service), next));
+  CCTL_TRY(const protocol::RegisterValue value,
+           registry::update(registers, desiredKey(service), next));
   return decodeDesired(value);
 }
 
@@ -121,14 +125,16 @@ Result<ServiceEndpoints> readEndpoints(registry::Registers& registers, const Ser
   return decodeEndpoints(value);
 }
 
-Result<ServiceEndpoints> updateEndpoints(registry::Registers& registers, const ServiceName& service,
-                                         const std::function<void(std::vector<Endpoint>&)>& change) {
+Result<ServiceEndpoints> updateEndpoints(
+    registry::Registers& registers, const ServiceName& service,
+    const std::function<void(std::vector<Endpoint>&)>& change) {
   const auto next = [&](const protocol::RegisterValue& value) -> Result<JsonText> {
     CCTL_TRY(ServiceEndpoints current, decodeEndpoints(value));
     change(current.endpoints);
     return encodeEndpoints(std::move(current.endpoints));
   };
-  CCTL_TRY(const protocol::RegisterValue value, registry::update(registers, endpointsKey(service), next));
+  CCTL_TRY(const protocol::RegisterValue value,
+           registry::update(registers, endpointsKey(service), next));
   return decodeEndpoints(value);
 }
 
@@ -148,10 +154,11 @@ Result<void> fixReleaseDigest(registry::Registers& registers, const ServiceName&
   const auto next = [&](const protocol::RegisterValue& value) -> Result<JsonText> {
     const JsonText wanted{dumpJson(Json{{"format", kFormat}, {"digest", digest}})};
     if (value.value.isNull() || value.value == wanted) return wanted;
-    return fail(Code::kRefused,
-                "{} {} was first deployed with other content than this release (registry: {}, here: "
-                "sha256 {}); a version never changes: add it under a new version",
-                service, version, value.value.text, digest);
+    return fail(
+        Code::kRefused,
+        "{} {} was first deployed with other content than this release (registry: {}, here: "
+        "sha256 {}); a version never changes: add it under a new version",
+        service, version, value.value.text, digest);
   };
   CCTL_CHECK(registry::update(registers, fmt::format("release/{}/{}", service, version), next));
   return {};
@@ -169,11 +176,12 @@ Result<void> ensureConfig(registry::Registers& registers, const Inventory& inven
     CCTL_TRY(const Json json, parseJson(value.value.text));
     CCTL_CHECK(checkFormat(json, "config"));
     if (json.value("hosts", Json()) != Json(hosts))
-      return fail(Code::kBadInput,
-                  "registry.hosts in {}/cluster.yaml is {}, but the registry of this cluster was made "
-                  "with {}; put that back (members are changed with 'clusterctl registry members', "
-                  "not by an edit)",
-                  inventory.directory, foldNodeSet(hosts), json.value("hosts", Json()).dump());
+      return fail(
+          Code::kBadInput,
+          "registry.hosts in {}/cluster.yaml is {}, but the registry of this cluster was made "
+          "with {}; put that back (members are changed with 'clusterctl registry members', "
+          "not by an edit)",
+          inventory.directory, foldNodeSet(hosts), json.value("hosts", Json()).dump());
     return value.value;
   };
   CCTL_CHECK(registry::update(registers, "config", next));

@@ -23,9 +23,9 @@ struct Held {
 
 // desired/S
 struct Desired {
-  std::string version;      // empty: never deployed to the end
-  std::string spec_digest;  // of what was deployed
-  std::string last_good;    // version of the last roll-out that completed
+  std::string version;                   // empty: never deployed to the end
+  std::string spec_digest;               // of what was deployed
+  std::string last_good;                 // version of the last roll-out that completed
   std::map<int, std::string> placement;  // instance → host
   std::map<int, Held> held;
   // A roll-out that has begun and not been brought to an end.
@@ -36,7 +36,8 @@ struct Desired {
 JsonText encodeDesired(const Desired& desired);
 // An empty Desired for a register that was never written.
 [[nodiscard]] Result<Desired> decodeDesired(const protocol::RegisterValue& value);
-[[nodiscard]] Result<Desired> readDesired(registry::Registers& registers, const ServiceName& service);
+[[nodiscard]] Result<Desired> readDesired(registry::Registers& registers,
+                                          const ServiceName& service);
 // Reads, changes, writes, as registry::update does; returns what stands.
 [[nodiscard]] Result<Desired> updateDesired(registry::Registers& registers,
                                             const ServiceName& service,

@@ -18,7 +18,8 @@ protocol::RestartWhen encodePolicy(RestartPolicy policy) {
 }
 
 protocol::Probe encodeProbe(const Probe& probe, const std::vector<std::string>& exec) {
-  if (const auto* tcp = std::get_if<TcpProbe>(&probe)) return {protocol::ProbeKind::kTcp, tcp->port, "", {}};
+  if (const auto* tcp = std::get_if<TcpProbe>(&probe))
+    return {protocol::ProbeKind::kTcp, tcp->port, "", {}};
   if (const auto* http = std::get_if<HttpProbe>(&probe))
     return {protocol::ProbeKind::kHttp, http->port, http->path, {}};
   if (std::holds_alternative<ExecProbe>(probe)) return {protocol::ProbeKind::kExec, "", "", exec};

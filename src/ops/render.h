@@ -23,8 +23,8 @@ struct GenerationRequestInput {
   const EndpointsByService* endpoints = nullptr;
 };
 
-[[nodiscard]] Result<protocol::GenerationSpec> renderGeneration(const HostConnection& host,
-                                                                const GenerationRequestInput& input);
+[[nodiscard]] Result<protocol::GenerationSpec> renderGeneration(
+    const HostConnection& host, const GenerationRequestInput& input);
 
 // Whether what runs is what would be rendered now, its number and ports apart.
 [[nodiscard]] Result<bool> isUpToDate(const HostConnection& host, GenerationRequestInput input,

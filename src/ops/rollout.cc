@@ -49,7 +49,8 @@ bool contains(const std::vector<InstanceId>& items, const InstanceId& id) {
 }  // namespace
 
 Result<void> Rollout::run(const Plan& plan) {
-  CCTL_TRY(const ServiceEndpoints endpoints, readEndpoints(operation_.registers, input_.manifest->service));
+  CCTL_TRY(const ServiceEndpoints endpoints,
+           readEndpoints(operation_.registers, input_.manifest->service));
   before_ = endpoints.endpoints;
   CCTL_CHECK(stopStrays(plan.strays));
   for (const Wave& wave : plan.waves) {
@@ -59,13 +60,15 @@ Result<void> Rollout::run(const Plan& plan) {
     const Error cause = outcome.error();
     const bool interrupted = cause.code == Code::kCancelled;
     if (!lease_.held())
-      return fail(Code::kPartial, "{}; the lock was lost, so nothing was put back: run the command again",
+      return fail(Code::kPartial,
+                  "{}; the lock was lost, so nothing was put back: run the command again",
                   cause.message);
     operation_.events.phase(interrupted ? "interrupted: putting back what was under way"
                                         : "putting back what was replaced");
     auto undone = undoDownTo(interrupted ? begun_with : 0);
     if (!undone)
-      return fail(Code::kPartial, "{}\nputting back failed: {}", cause.message, undone.error().message);
+      return fail(Code::kPartial, "{}\nputting back failed: {}", cause.message,
+                  undone.error().message);
     if (interrupted) return fail(cause);
     return fail(Code::kRolledBack, "{}", cause.message);
   }
@@ -74,10 +77,11 @@ Result<void> Rollout::run(const Plan& plan) {
 
 Result<void> Rollout::stopStrays(const std::vector<OldGeneration>& strays) {
   for (const OldGeneration& stray : strays) {
-    operation_.events.warning(stray.id.text(),
-                              fmt::format("stopping generation {} on {}, left over from a roll-out that was "
-                                          "not finished",
-                                          stray.generation, stray.host));
+    operation_.events.warning(
+        stray.id.text(),
+        fmt::format("stopping generation {} on {}, left over from a roll-out that was "
+                    "not finished",
+                    stray.generation, stray.host));
     CCTL_CHECK(stop(stray.id, stray.host, stray.generation));
   }
   return {};
@@ -86,9 +90,11 @@ Result<void> Rollout::stopStrays(const std::vector<OldGeneration>& strays) {
 Result<void> Rollout::runWave(const Wave& wave) {
   operation_.events.phase(wave.title);
   for (const Step& step : wave.steps) {
-    if (operation_.cancel && operation_.cancel->cancelled()) return fail(Code::kCancelled, "interrupted");
+    if (operation_.cancel && operation_.cancel->cancelled())
+      return fail(Code::kCancelled, "interrupted");
     if (!lease_.held())
-      return fail(Code::kPartial, "the lock on {} was lost to another operation", input_.manifest->service);
+      return fail(Code::kPartial, "the lock on {} was lost to another operation",
+                  input_.manifest->service);
     done_.push_back(step);  // before it is done: a step that fails half-way is undone as well
     CCTL_CHECK(std::visit([this](const auto& one) { return execute(one); }, step));
   }
@@ -111,7 +117,8 @@ Result<void> Rollout::undoDownTo(size_t kept) {
 // ---- start -----------------------------------------------------------------------------------
 
 Result<void> Rollout::execute(const StartStep& step) {
-  CCTL_TRY(const EndpointsByService endpoints, endpointsFor(operation_.registers, *input_.manifest));
+  CCTL_TRY(const EndpointsByService endpoints,
+           endpointsFor(operation_.registers, *input_.manifest));
   std::vector<Attempt> attempts(step.items.size());
   ssh::FanOutOptions options;
   options.forks = operation_.fleet.forks();
@@ -121,7 +128,8 @@ Result<void> Rollout::execute(const StartStep& step) {
     if (attempt.started) started_[attempt.placed.instance] = *attempt.started;
     if (attempt.failure) failures_.push_back(std::move(*attempt.failure));
   }
-  if (operation_.cancel && operation_.cancel->cancelled()) return fail(Code::kCancelled, "interrupted");
+  if (operation_.cancel && operation_.cancel->cancelled())
+    return fail(Code::kCancelled, "interrupted");
   if (failures_.empty()) return {};
   return fail(Code::kFailed, "{} on {}: {}", failures_.front().id, failures_.front().host,
               failures_.front().problem);
@@ -130,7 +138,8 @@ Result<void> Rollout::execute(const StartStep& step) {
 Rollout::Attempt Rollout::start(const Placed& placed, const EndpointsByService& endpoints) {
   Attempt attempt{placed, std::nullopt, std::nullopt};
   const auto failed = [&](std::string problem) {
-    attempt.failure = InstanceFailure{placed.instance, placed.host, std::move(problem), "", std::nullopt};
+    attempt.failure =
+        InstanceFailure{placed.instance, placed.host, std::move(problem), "", std::nullopt};
     return attempt;
   };
   auto connection = host(placed.host);
@@ -139,12 +148,13 @@ Rollout::Attempt Rollout::start(const Placed& placed, const EndpointsByService& 
   for (int turn = 1;; ++turn) {
     NewGeneration generation{placed.host, 0, {}};
     auto reply = startOnce(**connection, placed, avoid, endpoints, generation);
-    if (generation.generation != 0) attempt.started = generation;  // also when it failed: to be undone
+    if (generation.generation != 0)
+      attempt.started = generation;  // also when it failed: to be undone
     if (!reply) return failed(reply.error().message);
     if (reply->state == protocol::InstanceState::kReady) {
       operation_.events.step(placed.instance.text(),
-                             fmt::format("ready on {} in {}{}", placed.host, humanDuration(reply->took),
-                                         portsText(generation.ports)));
+                             fmt::format("ready on {} in {}{}", placed.host,
+                                         humanDuration(reply->took), portsText(generation.ports)));
       return attempt;
     }
     if (reply->port_taken.empty() || turn == kPortAttempts) {
@@ -166,7 +176,8 @@ Result<protocol::StartReply> Rollout::startOnce(HostConnection& connection, cons
   const protocol::Caller caller = operation_.caller(lease_.token());
   protocol::AllocateRequest allocate;
   allocate.instance = operation_.ref(placed.instance);
-  for (const Port& port : input_.manifest->ports) allocate.ports.push_back({port.name, port.fixed.value_or(0)});
+  for (const Port& port : input_.manifest->ports)
+    allocate.ports.push_back({port.name, port.fixed.value_or(0)});
   allocate.pool_low = operation_.inventory().ports.first;
   allocate.pool_high = operation_.inventory().ports.last;
   allocate.avoid = avoid;
@@ -177,8 +188,8 @@ Result<protocol::StartReply> Rollout::startOnce(HostConnection& connection, cons
   protocol::PrepareRequest prepare;
   CCTL_TRY(prepare.spec,
            renderGeneration(connection, {&operation_.inventory(), input_.manifest, placed.instance,
-                                         input_.version, input_.release_digest, allocated.generation,
-                                         allocated.ports, &endpoints}));
+                                         input_.version, input_.release_digest,
+                                         allocated.generation, allocated.ports, &endpoints}));
   prepare.caller = caller;
   CCTL_TRY(const auto prepared, connection.shim->call<protocol::Empty>(
                                     prepare, Deadline::in(kRequestTimeout), operation_.cancel));
@@ -190,11 +201,12 @@ Result<protocol::StartReply> Rollout::startOnce(HostConnection& connection, cons
 }
 
 Result<void> Rollout::undo(const StartStep& step) {
-  const auto results = forEach<Placed>(operation_, step.items, [&](const Placed& placed) -> Result<void> {
-    const auto found = started_.find(placed.instance);
-    if (found == started_.end()) return {};
-    return stop(placed.instance, found->second.host, found->second.generation);
-  });
+  const auto results =
+      forEach<Placed>(operation_, step.items, [&](const Placed& placed) -> Result<void> {
+        const auto found = started_.find(placed.instance);
+        if (found == started_.end()) return {};
+        return stop(placed.instance, found->second.host, found->second.generation);
+      });
   for (const Placed& placed : step.items) started_.erase(placed.instance);
   return joinErrors(results);
 }
@@ -214,20 +226,23 @@ Result<void> Rollout::execute(const PublishStep& step) {
   for (const InstanceId& id : step.items) {
     const NewGeneration& started = started_.at(id);
     CCTL_TRY(const HostConnection* connection, host(started.host));
-    Endpoint endpoint{id, started.host, connection->published_address, {}, input_.version,
-                      EndpointState::kReady};
-    for (const auto& [name, port] : started.ports) endpoint.ports[name] = static_cast<uint16_t>(port);
+    Endpoint endpoint{id, started.host,   connection->published_address,
+                      {}, input_.version, EndpointState::kReady};
+    for (const auto& [name, port] : started.ports)
+      endpoint.ports[name] = static_cast<uint16_t>(port);
     fresh.push_back(std::move(endpoint));
   }
   return changeEndpoints([&](std::vector<Endpoint>& endpoints) {
-    std::erase_if(endpoints, [&](const Endpoint& old) { return contains(step.items, old.instance); });
+    std::erase_if(endpoints,
+                  [&](const Endpoint& old) { return contains(step.items, old.instance); });
     endpoints.insert(endpoints.end(), fresh.begin(), fresh.end());
   });
 }
 
 Result<void> Rollout::execute(const WithdrawStep& step) {
   return changeEndpoints([&](std::vector<Endpoint>& endpoints) {
-    std::erase_if(endpoints, [&](const Endpoint& old) { return contains(step.items, old.instance); });
+    std::erase_if(endpoints,
+                  [&](const Endpoint& old) { return contains(step.items, old.instance); });
   });
 }
 
@@ -255,7 +270,8 @@ Result<void> Rollout::execute(const DrainStep& step) {
 
 Result<void> Rollout::stop(const InstanceId& id, const HostName& name, int generation) {
   CCTL_TRY(HostConnection * connection, host(name));
-  protocol::StopRequest request{operation_.ref(id), generation, false, operation_.caller(lease_.token())};
+  protocol::StopRequest request{operation_.ref(id), generation, false,
+                                operation_.caller(lease_.token())};
   auto reply = connection->shim->call<protocol::StopReply>(
       request, Deadline::in(input_.manifest->stop.grace + kRequestTimeout));
   if (!reply) return fail(reply.error());
@@ -263,42 +279,47 @@ Result<void> Rollout::stop(const InstanceId& id, const HostName& name, int gener
 }
 
 Result<void> Rollout::execute(const StopStep& step) {
-  return joinErrors(forEach<OldGeneration>(operation_, step.items, [&](const OldGeneration& old) -> Result<void> {
-    CCTL_CHECK(stop(old.id, old.host, old.generation));
-    operation_.events.step(old.id.text(), fmt::format("old generation {} stopped on {}", old.generation, old.host));
-    return {};
-  }));
+  return joinErrors(
+      forEach<OldGeneration>(operation_, step.items, [&](const OldGeneration& old) -> Result<void> {
+        CCTL_CHECK(stop(old.id, old.host, old.generation));
+        operation_.events.step(old.id.text(), fmt::format("old generation {} stopped on {}",
+                                                          old.generation, old.host));
+        return {};
+      }));
 }
 
 Result<void> Rollout::startAgain(const OldGeneration& old) {
   if (!old.running) return {};
   CCTL_TRY(HostConnection * connection, host(old.host));
-  protocol::StartRequest request{operation_.ref(old.id), old.generation, operation_.caller(lease_.token())};
+  protocol::StartRequest request{operation_.ref(old.id), old.generation,
+                                 operation_.caller(lease_.token())};
   auto reply = connection->shim->call<protocol::StartReply>(
       request, Deadline::in(input_.manifest->health.start_timeout + kRequestTimeout));
   if (!reply) return fail(reply.error());
   if (reply->state != protocol::InstanceState::kReady)
-    return fail(Code::kPartial, "{} on {}: the old generation {} is not ready again: {}", old.id, old.host,
-                old.generation, reply->problem);
-  operation_.events.step(old.id.text(), fmt::format("old generation {} runs again on {}", old.generation, old.host));
+    return fail(Code::kPartial, "{} on {}: the old generation {} is not ready again: {}", old.id,
+                old.host, old.generation, reply->problem);
+  operation_.events.step(
+      old.id.text(), fmt::format("old generation {} runs again on {}", old.generation, old.host));
   return {};
 }
 
 Result<void> Rollout::undo(const StopStep& step) {
-  return joinErrors(forEach<OldGeneration>(operation_, step.items,
-                                           [&](const OldGeneration& old) { return startAgain(old); }));
+  return joinErrors(forEach<OldGeneration>(
+      operation_, step.items, [&](const OldGeneration& old) { return startAgain(old); }));
 }
 
 Result<void> Rollout::execute(const ForgetStep& step) {
-  return joinErrors(forEach<OldGeneration>(operation_, step.items, [&](const OldGeneration& old) -> Result<void> {
-    CCTL_TRY(HostConnection * connection, host(old.host));
-    protocol::ForgetRequest request{operation_.ref(old.id), operation_.caller(lease_.token())};
-    auto reply = connection->shim->call<protocol::StopReply>(
-        request, Deadline::in(input_.manifest->stop.grace + kRequestTimeout));
-    if (!reply) return fail(reply.error());
-    operation_.events.step(old.id.text(), fmt::format("removed from {}", old.host));
-    return {};
-  }));
+  return joinErrors(
+      forEach<OldGeneration>(operation_, step.items, [&](const OldGeneration& old) -> Result<void> {
+        CCTL_TRY(HostConnection * connection, host(old.host));
+        protocol::ForgetRequest request{operation_.ref(old.id), operation_.caller(lease_.token())};
+        auto reply = connection->shim->call<protocol::StopReply>(
+            request, Deadline::in(input_.manifest->stop.grace + kRequestTimeout));
+        if (!reply) return fail(reply.error());
+        operation_.events.step(old.id.text(), fmt::format("removed from {}", old.host));
+        return {};
+      }));
 }
 
 }  // namespace cctl::ops

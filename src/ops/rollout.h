@@ -71,7 +71,8 @@ class Rollout {
   }
   [[nodiscard]] Result<void> undoDownTo(size_t kept);
 
-  Attempt start(const Placed& placed, const std::map<ServiceName, std::vector<Endpoint>>& endpoints);
+  Attempt start(const Placed& placed,
+                const std::map<ServiceName, std::vector<Endpoint>>& endpoints);
   [[nodiscard]] Result<protocol::StartReply> startOnce(
       HostConnection& host, const Placed& placed, const std::vector<int>& avoid,
       const std::map<ServiceName, std::vector<Endpoint>>& endpoints, NewGeneration& generation);

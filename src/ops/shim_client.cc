@@ -14,8 +14,8 @@ namespace cctl::ops {
 using protocol::Frame;
 using protocol::FrameKind;
 
-// The frames that have arrived for one request; an eventfd, so that its thread can wait for them and
-// for the cancel token in one poll.
+// The frames that have arrived for one request; an eventfd, so that its thread can wait for them
+// and for the cancel token in one poll.
 struct ShimClient::Waiter {
   Waiter() : event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
@@ -121,7 +121,8 @@ Result<std::string> ShimClient::exchange(const std::string& payload, Deadline de
   uint32_t id = 0;
   const std::shared_ptr<Waiter> waiter = add(id);
   const auto run = [&]() -> Result<std::string> {
-    CCTL_CHECK(stream_->write(protocol::encodeFrame(FrameKind::kRequest, id, payload), deadline, cancel));
+    CCTL_CHECK(
+        stream_->write(protocol::encodeFrame(FrameKind::kRequest, id, payload), deadline, cancel));
     Upload upload(*this, id, deadline, cancel);
     for (;;) {
       auto frame = waiter->take();
@@ -137,21 +138,25 @@ Result<std::string> ShimClient::exchange(const std::string& payload, Deadline de
   auto outcome = run();
   remove(id);
   // The shim may still be at work on it; an error to say so changes nothing any more.
-  if (!outcome) (void)stream_->write(protocol::encodeFrame(FrameKind::kCancel, id, ""), Deadline::in(Millis(100)));
+  if (!outcome)
+    (void)stream_->write(protocol::encodeFrame(FrameKind::kCancel, id, ""),
+                         Deadline::in(Millis(100)));
   return outcome;
 }
 
 Result<void> ShimClient::Upload::data(std::string_view bytes) {
   while (!bytes.empty()) {
     const std::string_view part = bytes.substr(0, 64 * 1024);
-    CCTL_CHECK(client_.stream_->write(protocol::encodeFrame(FrameKind::kData, id_, part), deadline_, cancel_));
+    CCTL_CHECK(client_.stream_->write(protocol::encodeFrame(FrameKind::kData, id_, part), deadline_,
+                                      cancel_));
     bytes.remove_prefix(part.size());
   }
   return {};
 }
 
 Result<void> ShimClient::Upload::end() {
-  return client_.stream_->write(protocol::encodeFrame(FrameKind::kEnd, id_, ""), deadline_, cancel_);
+  return client_.stream_->write(protocol::encodeFrame(FrameKind::kEnd, id_, ""), deadline_,
+                                cancel_);
 }
 
 }  // namespace cctl::ops

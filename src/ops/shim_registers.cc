@@ -29,9 +29,10 @@ Result<protocol::RegisterWriteReply> ShimRegisters::write(const std::string& key
                                                           JsonText value) {
   CCTL_TRY(ShimClient * shim, this->shim());
   auto reply = shim->call<protocol::RegisterWriteReply>(
-      protocol::RegisterWriteRequest{key, expected, std::move(value)}, Deadline::in(kRegisterTimeout));
-  const bool unknown = !reply && (reply.error().code == Code::kUnreachable ||
-                                  reply.error().code == Code::kTimeout);
+      protocol::RegisterWriteRequest{key, expected, std::move(value)},
+      Deadline::in(kRegisterTimeout));
+  const bool unknown =
+      !reply && (reply.error().code == Code::kUnreachable || reply.error().code == Code::kTimeout);
   if (unknown)
     return fail(Code::kUnknownOutcome, "register {}: {}; whether it was written is unknown", key,
                 reply.error().message);

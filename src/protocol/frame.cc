@@ -10,7 +10,8 @@ void appendNumber(std::string& bytes, uint32_t number) {
 
 uint32_t numberAt(std::string_view bytes, size_t offset) {
   uint32_t number = 0;
-  for (size_t i = 0; i < 4; ++i) number = (number << 8) | static_cast<unsigned char>(bytes[offset + i]);
+  for (size_t i = 0; i < 4; ++i)
+    number = (number << 8) | static_cast<unsigned char>(bytes[offset + i]);
   return number;
 }
 
@@ -58,7 +59,8 @@ Result<std::optional<Frame>> FrameDecoder::next() {
   const auto kind = static_cast<uint8_t>(rest[4]);
   if (!isKind(kind)) return fail(Code::kCorrupt, "broken stream: frame of unknown kind {}", kind);
   if (length > payloadLimit(kind))
-    return fail(Code::kCorrupt, "broken stream: frame of {} bytes, {} allowed", length, payloadLimit(kind));
+    return fail(Code::kCorrupt, "broken stream: frame of {} bytes, {} allowed", length,
+                payloadLimit(kind));
   if (rest.size() < kFrameHeadSize + length) return std::nullopt;
   consumed_ += kFrameHeadSize + length;
   return Frame{static_cast<FrameKind>(kind), numberAt(rest, 5),

@@ -11,10 +11,9 @@ template <typename E>
 using EnumName = std::pair<E, std::string_view>;
 
 static auto enumNames(ProbeKind) {
-  return std::array{EnumName<ProbeKind>{ProbeKind::kNone, "none"},
-                    EnumName<ProbeKind>{ProbeKind::kTcp, "tcp"},
-                    EnumName<ProbeKind>{ProbeKind::kHttp, "http"},
-                    EnumName<ProbeKind>{ProbeKind::kExec, "exec"}};
+  return std::array{
+      EnumName<ProbeKind>{ProbeKind::kNone, "none"}, EnumName<ProbeKind>{ProbeKind::kTcp, "tcp"},
+      EnumName<ProbeKind>{ProbeKind::kHttp, "http"}, EnumName<ProbeKind>{ProbeKind::kExec, "exec"}};
 }
 
 static auto enumNames(RestartWhen) {
@@ -25,31 +24,37 @@ static auto enumNames(RestartWhen) {
 
 static auto enumNames(InstanceState) {
   using S = InstanceState;
-  return std::array{EnumName<S>{S::kStopped, "stopped"},     EnumName<S>{S::kStarting, "starting"},
-                    EnumName<S>{S::kReady, "ready"},         EnumName<S>{S::kUnhealthy, "unhealthy"},
-                    EnumName<S>{S::kStopping, "stopping"},   EnumName<S>{S::kBackoff, "backoff"},
+  return std::array{EnumName<S>{S::kStopped, "stopped"},   EnumName<S>{S::kStarting, "starting"},
+                    EnumName<S>{S::kReady, "ready"},       EnumName<S>{S::kUnhealthy, "unhealthy"},
+                    EnumName<S>{S::kStopping, "stopping"}, EnumName<S>{S::kBackoff, "backoff"},
                     EnumName<S>{S::kFailed, "failed"}};
 }
 
 static auto enumNames(EventKind) {
   using K = EventKind;
-  return std::array{
-      EnumName<K>{K::kShimStart, "shim-start"}, EnumName<K>{K::kShimStop, "shim-stop"},
-      EnumName<K>{K::kOrder, "order"},          EnumName<K>{K::kStart, "start"},
-      EnumName<K>{K::kReady, "ready"},          EnumName<K>{K::kExit, "exit"},
-      EnumName<K>{K::kStop, "stop"},            EnumName<K>{K::kBackoff, "backoff"},
-      EnumName<K>{K::kFailed, "failed"},        EnumName<K>{K::kInstall, "install"},
-      EnumName<K>{K::kRefused, "refused"},      EnumName<K>{K::kNames, "names"},
-      EnumName<K>{K::kAdopt, "adopt"},          EnumName<K>{K::kLost, "lost"}};
+  return std::array{EnumName<K>{K::kShimStart, "shim-start"},
+                    EnumName<K>{K::kShimStop, "shim-stop"},
+                    EnumName<K>{K::kOrder, "order"},
+                    EnumName<K>{K::kStart, "start"},
+                    EnumName<K>{K::kReady, "ready"},
+                    EnumName<K>{K::kExit, "exit"},
+                    EnumName<K>{K::kStop, "stop"},
+                    EnumName<K>{K::kBackoff, "backoff"},
+                    EnumName<K>{K::kFailed, "failed"},
+                    EnumName<K>{K::kInstall, "install"},
+                    EnumName<K>{K::kRefused, "refused"},
+                    EnumName<K>{K::kNames, "names"},
+                    EnumName<K>{K::kAdopt, "adopt"},
+                    EnumName<K>{K::kLost, "lost"}};
 }
 
 std::string stateName(InstanceState state) { return nameOfEnum(state); }
 std::string eventName(EventKind kind) { return nameOfEnum(kind); }
 
 // One list of fields per message. M is the message, const when written.
-#define CCTL_FIELDS(Type) \
-  template <typename V, typename M> \
-    requires std::is_same_v<std::remove_const_t<M>, Type> \
+#define CCTL_FIELDS(Type)                               \
+  template <typename V, typename M>                     \
+  requires std::is_same_v<std::remove_const_t<M>, Type> \
   static void describe([[maybe_unused]] V& v, [[maybe_unused]] M& m)
 
 CCTL_FIELDS(Caller) { v("by", m.by), v("reason", m.reason), v.maybe("token", m.token); }
@@ -58,7 +63,8 @@ CCTL_FIELDS(HelloRequest) { v("protocol", m.protocol), v("client", m.client); }
 CCTL_FIELDS(HelloReply) {
   v("protocol", m.protocol), v("version", m.version), v("digest", m.digest);
   v("cluster", m.cluster), v("host", m.host), v("root", m.root), v.maybe("advertise", m.advertise);
-  v("boot_id", m.boot_id), v("acceptor", m.acceptor), v("pid", m.pid), v("uid", m.uid), v("now", m.now);
+  v("boot_id", m.boot_id), v("acceptor", m.acceptor), v("pid", m.pid), v("uid", m.uid),
+      v("now", m.now);
 }
 CCTL_FIELDS(ReleaseFile) {
   v("path", m.path), v.maybe("sha256", m.sha256), v.maybe("size", m.size);
@@ -221,7 +227,8 @@ static std::optional<Error> errorIn(const Json& json) {
   if (error == json.end() || !error->is_object()) return std::nullopt;
   const auto text = [&](const char* key) {
     const auto found = error->find(key);
-    return found != error->end() && found->is_string() ? found->get<std::string>() : std::string("?");
+    return found != error->end() && found->is_string() ? found->get<std::string>()
+                                                       : std::string("?");
   };
   return Error{codeFromName(text("code")), text("message")};
 }
@@ -233,17 +240,17 @@ Result<T> decodeReply(std::string_view payload) {
   return decodeFields<T>(json);
 }
 
-#define CCTL_VALUE(Type)                     \
-  template Json encode(const Type&);         \
-  template Result<Type> decode(const Json&); \
+#define CCTL_VALUE(Type)                         \
+  template Json encode(const Type&);             \
+  template Result<Type> decode(const Json&);     \
   template std::string encodeReply(const Type&); \
   template Result<Type> decodeReply(std::string_view);
 
-#define CCTL_REQUEST(Type, name)  \
-  template <>                     \
-  const char* opOf<Type>() {      \
-    return name;                  \
-  }                               \
+#define CCTL_REQUEST(Type, name)             \
+  template <>                                \
+  const char* opOf<Type>() {                 \
+    return name;                             \
+  }                                          \
   template Json encode(const Type&);         \
   template Result<Type> decode(const Json&); \
   template std::string encodeRequest(const Type&);

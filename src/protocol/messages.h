@@ -1,7 +1,8 @@
 // Every message between clusterctl and a shim, as plain values (PROTOCOL.md lists them for people).
 //
-// A request's JSON is its fields plus "op"; a reply's is its fields, or {"error":{"code","message"}}.
-// Strings are UTF-8; times RFC 3339 in UTC; durations whole milliseconds; sizes bytes.
+// A request's JSON is its fields plus "op"; a reply's is its fields, or
+// {"error":{"code","message"}}. Strings are UTF-8; times RFC 3339 in UTC; durations whole
+// milliseconds; sizes bytes.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,8 @@
 
 namespace cctl::protocol {
 
-// Raised by one whenever an old peer could misread a new one. A shim serves this and the one before.
+// Raised by one whenever an old peer could misread a new one. A shim serves this and the one
+// before.
 constexpr int kProtocolVersion = 1;
 constexpr int kOldestProtocol = 1;
 
@@ -220,8 +222,8 @@ struct StartReply {
   int generation = 0;
   int pid = 0;
   Millis took{0};
-  std::string problem;                 // why it is not ready, in words
-  std::string health_answer;           // what the readiness probe last saw
+  std::string problem;                  // why it is not ready, in words
+  std::string health_answer;            // what the readiness probe last saw
   std::vector<std::string> port_taken;  // names of its ports that another process holds
   std::optional<ExitReport> exit;
 };
@@ -235,8 +237,8 @@ struct StopRequest {
   Caller caller;
 };
 struct StopReply {
-  int stopped = 0;       // processes ended by this order
-  bool killed = false;   // the grace ran out for one of them
+  int stopped = 0;      // processes ended by this order
+  bool killed = false;  // the grace ran out for one of them
 };
 
 struct RestartRequest {
@@ -321,8 +323,20 @@ struct LogsRequest {
 };
 
 enum class EventKind {
-  kShimStart, kShimStop, kOrder, kStart, kReady, kExit, kStop, kBackoff, kFailed, kInstall, kRefused,
-  kNames, kAdopt, kLost,
+  kShimStart,
+  kShimStop,
+  kOrder,
+  kStart,
+  kReady,
+  kExit,
+  kStop,
+  kBackoff,
+  kFailed,
+  kInstall,
+  kRefused,
+  kNames,
+  kAdopt,
+  kLost,
 };
 struct Event {
   uint64_t seq = 0;
@@ -341,7 +355,7 @@ struct Event {
 
 // Items Event, oldest first.
 struct EventsRequest {
-  uint64_t after = 0;               // only events with a greater number
+  uint64_t after = 0;  // only events with a greater number
   std::optional<WallTime> since;
   bool follow = false;
 };

@@ -30,7 +30,8 @@ uint32_t numberAt(std::string_view bytes) {
 bool isTornTail(std::string_view rest) {
   if (rest.size() < kHeadSize) return true;
   const size_t length = numberAt(rest);
-  return length >= rest.size() - kHeadSize || rest.find_first_not_of('\0') == std::string_view::npos;
+  return length >= rest.size() - kHeadSize ||
+         rest.find_first_not_of('\0') == std::string_view::npos;
 }
 
 bool isWhole(std::string_view rest) {
@@ -66,10 +67,11 @@ Result<LogContent> parseLog(std::string_view bytes, const std::string& name) {
     at += kHeadSize + length;
   }
   if (at < bytes.size() && !isTornTail(bytes.substr(at)))
-    return fail(Code::kCorrupt,
-                "{}: the record at byte {} is damaged and others follow it; restore the file from a "
-                "copy, or take this host out of the registry",
-                name, at);
+    return fail(
+        Code::kCorrupt,
+        "{}: the record at byte {} is damaged and others follow it; restore the file from a "
+        "copy, or take this host out of the registry",
+        name, at);
   content.valid_size = at;
   content.torn = bytes.size() - at;
   return content;
@@ -96,7 +98,8 @@ Result<RecordLog> RecordLog::open(const std::string& path, std::vector<std::stri
 
 Result<void> RecordLog::append(std::string_view payload) {
   if (broken_)
-    return fail(Code::kCorrupt, "{}: an earlier write failed; restart the shim to read it afresh", path_);
+    return fail(Code::kCorrupt, "{}: an earlier write failed; restart the shim to read it afresh",
+                path_);
   const std::string bytes = encodeRecord(payload);
   auto written = writeAll(fd_.get(), bytes);
   if (written && ::fdatasync(fd_.get()) != 0) written = failErrno(errno, "fdatasync");

@@ -1,9 +1,9 @@
 // The file format shared by the registry's stores: a magic line, then records that are appended and
 // never changed (PROTOCOL.md, "Record logs").
 //
-// A record is: length of the payload, 4 bytes big-endian | CRC-32C of the payload, 4 bytes | payload.
-// A write that a crash cut short leaves a broken record at the very end: that tail is cut off and
-// said. A broken record with anything behind it is corruption, and refused.
+// A record is: length of the payload, 4 bytes big-endian | CRC-32C of the payload, 4 bytes |
+// payload. A write that a crash cut short leaves a broken record at the very end: that tail is cut
+// off and said. A broken record with anything behind it is corruption, and refused.
 #pragma once
 
 #include <cstdint>

@@ -9,7 +9,8 @@ Result<protocol::RegisterValue> update(
   for (int attempt = 0; attempt < 20; ++attempt) {
     CCTL_TRY(JsonText next, change(current));
     if (current.revision != 0 && next == current.value) return current;
-    CCTL_TRY(protocol::RegisterWriteReply reply, registers.write(key, current.revision, std::move(next)));
+    CCTL_TRY(protocol::RegisterWriteReply reply,
+             registers.write(key, current.revision, std::move(next)));
     if (reply.swapped) return reply.current;
     current = std::move(reply.current);
   }

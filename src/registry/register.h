@@ -25,7 +25,8 @@ class Registers {
 };
 
 // Reads, lets `change` make the next value, writes; again from the start when another writer was
-// faster, at most 20 times (then kConflict). `change` returns an error to stop. Returns what stands.
+// faster, at most 20 times (then kConflict). `change` returns an error to stop. Returns what
+// stands.
 [[nodiscard]] Result<protocol::RegisterValue> update(
     Registers& registers, const std::string& key,
     const std::function<Result<JsonText>(const protocol::RegisterValue&)>& change);

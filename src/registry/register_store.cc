@@ -33,7 +33,8 @@ Result<std::string> loadOrMakeUuid(const std::string& path) {
   if (!exists(path)) CCTL_CHECK(replaceFile(path, randomHex(16) + "\n", 0600));
   CCTL_TRY(std::string text, readFile(path, 1024));
   while (!text.empty() && text.back() == '\n') text.pop_back();
-  if (text.size() != 32) return fail(Code::kCorrupt, "{}: not the identity of a registry store", path);
+  if (text.size() != 32)
+    return fail(Code::kCorrupt, "{}: not the identity of a registry store", path);
   return text;
 }
 
@@ -72,15 +73,18 @@ protocol::RegisterValue RegisterStore::read(const std::string& key) const {
 Result<protocol::RegisterWriteReply> RegisterStore::write(const std::string& key, uint64_t expected,
                                                           JsonText value) {
   if (key.empty() || key.size() > kMaxKeySize)
-    return fail(Code::kBadInput, "a register's key has 1 to {} bytes, this one {}", kMaxKeySize, key.size());
+    return fail(Code::kBadInput, "a register's key has 1 to {} bytes, this one {}", kMaxKeySize,
+                key.size());
   if (value.text.size() > kMaxValueSize)
-    return fail(Code::kBadInput, "{}: {} bytes of value, {} allowed", key, value.text.size(), kMaxValueSize);
+    return fail(Code::kBadInput, "{}: {} bytes of value, {} allowed", key, value.text.size(),
+                kMaxValueSize);
   const protocol::RegisterValue current = read(key);
   if (current.revision != expected) return protocol::RegisterWriteReply{false, current};
   const uint64_t revision = expected + 1;
   CCTL_CHECK(log_.append(encodeEntry(key, revision, value)));
   Entry& entry = entries_[key];
-  live_size_ += (entry.revision == 0 ? key.size() : 0) + value.text.size() - entry.value.text.size();
+  live_size_ +=
+      (entry.revision == 0 ? key.size() : 0) + value.text.size() - entry.value.text.size();
   entry = Entry{revision, std::move(value), clock_.steady()};
   protocol::RegisterWriteReply reply{true, valueOf(entry)};
   CCTL_CHECK(compactIfLarge());

@@ -84,13 +84,14 @@ Result<void> Names::load() {
   return {};
 }
 
-Result<void> Names::apply(const std::vector<protocol::NamedService>& services) {
+Result<std::vector<std::string>> Names::apply(const std::vector<protocol::NamedService>& services) {
   for (const protocol::NamedService& service : services) {
     CCTL_CHECK(parseServiceName(service.service));
     CCTL_TRY(const Json endpoints, parseJson(service.endpoints.text));
     if (!endpoints.is_array())
       return fail(Code::kBadInput, "{}: its endpoints are not a list", service.service);
   }
+  std::vector<std::string> applied;
   for (const protocol::NamedService& service : services) {
     const auto known = services_.find(service.service);
     if (known != services_.end() && known->second.revision >= service.revision) continue;
@@ -99,9 +100,10 @@ Result<void> Names::apply(const std::vector<protocol::NamedService>& services) {
     CCTL_CHECK(writeService(service.service, entry));
     services_[service.service] = entry;
     scheduleRegistry();
+    applied.push_back(service.service);
     if (on_change_) on_change_(service.service);
   }
-  return {};
+  return applied;
 }
 
 Result<void> Names::writeService(const std::string& service, const Entry& entry) {
@@ -145,6 +147,11 @@ protocol::NamesReply Names::all() const {
   for (const auto& [name, entry] : services_)
     reply.services.push_back({name, entry.revision, JsonText{entry.endpoints}});
   return reply;
+}
+
+uint64_t Names::revisionOf(const std::string& service) const {
+  const auto found = services_.find(service);
+  return found == services_.end() ? 0 : found->second.revision;
 }
 
 std::string Names::lineFor(const std::string& service) const {

@@ -24,9 +24,12 @@ class Names {
 
   // Applies each service whose revision rises, all of it or, when one is malformed, nothing. The
   // service's own file is replaced before it returns; registry.json at most ten times a second.
-  [[nodiscard]] Result<void> apply(const std::vector<protocol::NamedService>& services);
+  // Returns the names of those that it applied.
+  [[nodiscard]] Result<std::vector<std::string>> apply(
+      const std::vector<protocol::NamedService>& services);
 
   protocol::NamesReply all() const;
+  uint64_t revisionOf(const std::string& service) const;  // 0: not known
   uint64_t generation() const { return generation_; }
   // {"format":1,"service":…,"revision":7,"endpoints":[…]}; "known":false and revision 0 when this
   // host has never heard of it, which is not the same as no endpoints.

@@ -238,10 +238,20 @@ Kept Ops::registerList(const RegisterListRequest& request, const Responder& resp
 }
 
 Kept Ops::namesPush(const NamesPushRequest& request, const Responder& responder) {
-  if (auto applied = names_.apply(request.services); !applied)
+  const auto applied = names_.apply(request.services);
+  if (!applied) {
     responder.error(applied.error());
-  else
-    responder.reply(encodeReply(NamesReply{names_.generation(), {}}));
+    return nullptr;
+  }
+  for (const std::string& service : *applied) {
+    Event event;
+    event.kind = EventKind::kNames;
+    event.service = service;
+    event.text =
+        fmt::format("names of {} are now at revision {}", service, names_.revisionOf(service));
+    host_.journal.append(std::move(event));
+  }
+  responder.reply(encodeReply(NamesReply{names_.generation(), {}}));
   return nullptr;
 }
 

@@ -125,14 +125,18 @@ TEST_CASE("times survive a round trip") {
 }
 
 TEST_CASE("a subprocess: input, both outputs, status, missing program, deadline") {
-  const auto result = runSubprocess({{"sh", "-c", "cat; echo err >&2; exit 3"}, "in"}, Deadline::in(Millis(10'000)));
+  const auto result = runSubprocess({{"sh", "-c", "cat; echo err >&2; exit 3"}, "in"},
+                                    Deadline::in(Millis(10'000)));
   REQUIRE(result);
   CHECK(result->out == "in");
   CHECK(result->err == "err\n");
   CHECK(result->exit_status == 3);
-  CHECK(runSubprocess({{"/no/such/program"}, ""}, Deadline::never()).error().code == Code::kNotFound);
-  CHECK(runSubprocess({{"sleep", "100"}, ""}, Deadline::in(Millis(20))).error().code == Code::kTimeout);
+  CHECK(runSubprocess({{"/no/such/program"}, ""}, Deadline::never()).error().code ==
+        Code::kNotFound);
+  CHECK(runSubprocess({{"sleep", "100"}, ""}, Deadline::in(Millis(20))).error().code ==
+        Code::kTimeout);
   CancelToken cancel;
   cancel.cancel();
-  CHECK(runSubprocess({{"sleep", "100"}, ""}, Deadline::never(), &cancel).error().code == Code::kCancelled);
+  CHECK(runSubprocess({{"sleep", "100"}, ""}, Deadline::never(), &cancel).error().code ==
+        Code::kCancelled);
 }

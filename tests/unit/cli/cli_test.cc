@@ -9,7 +9,9 @@ using namespace cctl::cli;
 
 namespace {
 
-Result<ParsedLine> parse(std::vector<std::string> arguments) { return parseCommandLine(commandTable(), arguments); }
+Result<ParsedLine> parse(std::vector<std::string> arguments) {
+  return parseCommandLine(commandTable(), arguments);
+}
 
 std::string problem(std::vector<std::string> arguments) {
   const auto parsed = parse(std::move(arguments));
@@ -18,7 +20,9 @@ std::string problem(std::vector<std::string> arguments) {
   return parsed.error().message;
 }
 
-bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+bool has(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
 
 }  // namespace
 
@@ -83,10 +87,12 @@ TEST_CASE("a table pads by characters, not bytes, and leaves no blanks at line e
 }
 
 TEST_CASE("failures show all that the host could tell") {
-  ops::InstanceFailure failure{{ServiceName("s"), 0}, HostName("h"), "not ready", "connection refused", {}};
+  ops::InstanceFailure failure{
+      {ServiceName("s"), 0}, HostName("h"), "not ready", "connection refused", {}};
   failure.exit.emplace();
   failure.exit->exit_status = 3;
   failure.exit->last_lines = {"boom"};
   const std::string text = failureText(failure);
-  for (const char* part : {"s/0 on h: not ready", "connection refused", "exit status 3", "boom"}) CHECK(has(text, part));
+  for (const char* part : {"s/0 on h: not ready", "connection refused", "exit status 3", "boom"})
+    CHECK(has(text, part));
 }

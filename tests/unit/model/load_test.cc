@@ -147,8 +147,7 @@ TEST_CASE("files on the disk") {
   CHECK(textOf(loaded.problems) == "");
   REQUIRE(::mkfifo((root + "/services/pipe.yaml").c_str(), 0600) == 0);
   CHECK(textOf(loadInventory(DiskFiles(), root).problems) ==
-        root +
-            "/services/pipe.yaml: not a regular file; put a file there\n");
+        root + "/services/pipe.yaml: not a regular file; put a file there\n");
   REQUIRE(removeTree(root));
 }
 

@@ -41,7 +41,8 @@ TEST_CASE("a lock's holder survives a round trip; anything else is corrupt") {
   CHECK(back.identity.pid == 7);
   CHECK(back.reason == "clusterctl deploy s 1");
   CHECK(back.since == holderWith(7).since);
-  for (const char* bad : {"{}", "[]", "7", "{\"login\":1}"}) CHECK(decodeLock({bad}).error().code == Code::kCorrupt);
+  for (const char* bad : {"{}", "[]", "7", "{\"login\":1}"})
+    CHECK(decodeLock({bad}).error().code == Code::kCorrupt);
 }
 
 TEST_CASE("one at a time: the second is told who holds it; a release frees it; tokens rise") {
@@ -50,7 +51,8 @@ TEST_CASE("one at a time: the second is told who holds it; a release frees it; t
   auto first = Lease::acquire(registers, "s", holderWith(::getpid()), Millis(0), heard, nullptr);
   REQUIRE(first);
   CHECK((*first)->held());
-  auto second = Lease::acquire(registers, "s", holderWith(::getpid(), "ws2"), Millis(0), heard, nullptr);
+  auto second =
+      Lease::acquire(registers, "s", holderWith(::getpid(), "ws2"), Millis(0), heard, nullptr);
   REQUIRE_FALSE(second);
   CHECK(second.error().code == Code::kLocked);
   CHECK(second.error().message.find("alice@ws1") != std::string::npos);
@@ -83,12 +85,19 @@ TEST_CASE("a holder whose process has ended on this machine is replaced at once"
 TEST_CASE("waiting for a lock ends with it, or with Ctrl-C") {
   test::MemoryRegisters registers;
   Heard heard;
-  auto first = Lease::acquire(registers, "s", holderWith(::getpid(), "a"), Millis(0), heard, nullptr).value();
+  auto first =
+      Lease::acquire(registers, "s", holderWith(::getpid(), "a"), Millis(0), heard, nullptr)
+          .value();
   std::thread release([&] { first.reset(); });
-  CHECK(Lease::acquire(registers, "s", holderWith(::getpid(), "b"), Millis(60'000), heard, nullptr));
+  CHECK(
+      Lease::acquire(registers, "s", holderWith(::getpid(), "b"), Millis(60'000), heard, nullptr));
   release.join();
-  auto again = Lease::acquire(registers, "s", holderWith(::getpid(), "a"), Millis(0), heard, nullptr).value();
+  auto again =
+      Lease::acquire(registers, "s", holderWith(::getpid(), "a"), Millis(0), heard, nullptr)
+          .value();
   CancelToken cancel;
   cancel.cancel();
-  CHECK(Lease::acquire(registers, "s", holderWith(::getpid(), "b"), Millis(60'000), heard, &cancel).error().code == Code::kCancelled);
+  CHECK(Lease::acquire(registers, "s", holderWith(::getpid(), "b"), Millis(60'000), heard, &cancel)
+            .error()
+            .code == Code::kCancelled);
 }

@@ -16,7 +16,8 @@ class MemoryRegisters final : public registry::Registers {
     value.age += age;
     return value;
   }
-  Result<protocol::RegisterWriteReply> write(const std::string& key, uint64_t expected, JsonText value) override {
+  Result<protocol::RegisterWriteReply> write(const std::string& key, uint64_t expected,
+                                             JsonText value) override {
     const std::lock_guard lock(mutex_);
     protocol::RegisterValue& current = values_[key];
     if (current.revision != expected) return protocol::RegisterWriteReply{false, current};

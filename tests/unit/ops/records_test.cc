@@ -40,7 +40,12 @@ TEST_CASE("endpoints are kept sorted, under a rising revision") {
   const ServiceName service("s");
   const auto add = [&](int index) {
     return updateEndpoints(registers, service, [&](std::vector<Endpoint>& endpoints) {
-      endpoints.push_back({{service, index}, HostName("h"), "10.0.0.1", {{"main", 21000}}, Version("1"), EndpointState::kReady});
+      endpoints.push_back({{service, index},
+                           HostName("h"),
+                           "10.0.0.1",
+                           {{"main", 21000}},
+                           Version("1"),
+                           EndpointState::kReady});
     });
   };
   REQUIRE(add(1));
@@ -53,7 +58,9 @@ TEST_CASE("endpoints are kept sorted, under a rising revision") {
 
 TEST_CASE("a version's digest is fixed by its first deploy") {
   test::MemoryRegisters registers;
-  const auto fix = [&](const char* digest) { return fixReleaseDigest(registers, ServiceName("s"), Version("1"), digest); };
+  const auto fix = [&](const char* digest) {
+    return fixReleaseDigest(registers, ServiceName("s"), Version("1"), digest);
+  };
   CHECK(fix("aa"));
   CHECK(fix("aa"));
   CHECK(fix("bb").error().code == Code::kRefused);

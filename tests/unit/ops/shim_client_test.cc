@@ -23,12 +23,18 @@ class FakeStream final : public ssh::Stream {
     return {};
   }
   Result<size_t> read(char*, size_t, Deadline, const CancelToken*) override { return 0; }
-  void setOnData(std::function<void(std::string_view)> on_data) override { on_data_ = std::move(on_data); }
-  void setOnClose(std::function<void(const Error&)> on_close) override { on_close_ = std::move(on_close); }
+  void setOnData(std::function<void(std::string_view)> on_data) override {
+    on_data_ = std::move(on_data);
+  }
+  void setOnClose(std::function<void(const Error&)> on_close) override {
+    on_close_ = std::move(on_close);
+  }
   void closeWrite() override {}
   void close() override {}
 
-  void say(FrameKind kind, uint32_t id, std::string_view payload) { on_data_(protocol::encodeFrame(kind, id, payload)); }
+  void say(FrameKind kind, uint32_t id, std::string_view payload) {
+    on_data_(protocol::encodeFrame(kind, id, payload));
+  }
   void end() { on_close_({Code::kUnreachable, "cable pulled"}); }
 
  private:
@@ -42,9 +48,11 @@ std::unique_ptr<ShimClient> clientOf(FakeStream::Answer answer) {
   return std::make_unique<ShimClient>(std::make_unique<FakeStream>(std::move(answer)), "host1");
 }
 
-Result<protocol::RegisterListReply> listKeys(ShimClient& client, Deadline deadline = Deadline::never(),
+Result<protocol::RegisterListReply> listKeys(ShimClient& client,
+                                             Deadline deadline = Deadline::never(),
                                              const CancelToken* cancel = nullptr) {
-  return client.call<protocol::RegisterListReply>(protocol::RegisterListRequest{"a/"}, deadline, cancel);
+  return client.call<protocol::RegisterListReply>(protocol::RegisterListRequest{"a/"}, deadline,
+                                                  cancel);
 }
 
 }  // namespace
@@ -90,7 +98,8 @@ TEST_CASE("bytes that are no frames end the connection with a clear error") {
 
 TEST_CASE("no answer: the deadline and Ctrl-C both end the wait, and the shim is told") {
   bool told = false;
-  auto client = clientOf([&](FakeStream&, const Frame& frame) { told = told || frame.kind == FrameKind::kCancel; });
+  auto client = clientOf(
+      [&](FakeStream&, const Frame& frame) { told = told || frame.kind == FrameKind::kCancel; });
   CHECK(listKeys(*client, Deadline::in(Millis(10))).error().code == Code::kTimeout);
   CHECK(told);
   CancelToken cancel;
@@ -101,15 +110,18 @@ TEST_CASE("no answer: the deadline and Ctrl-C both end the wait, and the shim is
 TEST_CASE("items come before the reply, and an upload goes between them") {
   std::string received;
   auto client = clientOf([&](FakeStream& stream, const Frame& frame) {
-    if (frame.kind == FrameKind::kRequest) stream.say(FrameKind::kItem, frame.id, R"({"files":[0]})");
+    if (frame.kind == FrameKind::kRequest)
+      stream.say(FrameKind::kItem, frame.id, R"({"files":[0]})");
     if (frame.kind == FrameKind::kData) received += frame.payload;
-    if (frame.kind == FrameKind::kEnd) stream.say(FrameKind::kReply, frame.id, R"({"installed":true,"received":200000})");
+    if (frame.kind == FrameKind::kEnd)
+      stream.say(FrameKind::kReply, frame.id, R"({"installed":true,"received":200000})");
   });
   const auto on_item = [](const Frame&, ShimClient::Upload& upload) -> Result<void> {
     CCTL_CHECK(upload.data(std::string(200'000, 'x')));
     return upload.end();
   };
-  const auto reply = client->call<protocol::PushReply>(protocol::PushRequest{}, Deadline::never(), nullptr, on_item);
+  const auto reply = client->call<protocol::PushReply>(protocol::PushRequest{}, Deadline::never(),
+                                                       nullptr, on_item);
   REQUIRE(reply);
   CHECK(reply->installed);
   CHECK(received.size() == 200'000);

@@ -37,7 +37,8 @@ TEST_CASE("frames that break the rules are refused before any of their payload i
     decoder.feed(bytes);
     return decoder.next().has_value() ? std::string() : decoder.next().error().message;
   };
-  CHECK(refusal(std::string("\xff\xff\xff\xff\x01\0\0\0\1", 9)).find("4294967295") != std::string::npos);
+  CHECK(refusal(std::string("\xff\xff\xff\xff\x01\0\0\0\1", 9)).find("4294967295") !=
+        std::string::npos);
   CHECK(refusal(std::string("\0\0\0\0\x09\0\0\0\1", 9)).find("unknown kind") != std::string::npos);
   CHECK(refusal(std::string("\0\0\0\1\x05\0\0\0\1", 9)) != "");
   CHECK(refusal("GET / HTTP/1.1\r\n") != "");
@@ -62,11 +63,16 @@ TEST_CASE("what does not fit is said by field") {
     const auto decoded = decode<StopRequest>(parseJson(text).value());
     return decoded ? std::string() : decoded.error().message;
   };
-  CHECK(problem(R"({"instance":{"service":"a","index":0},"hold":true,"caller":{"by":"x","reason":"y"}})") == "");
+  CHECK(
+      problem(
+          R"({"instance":{"service":"a","index":0},"hold":true,"caller":{"by":"x","reason":"y"}})") ==
+      "");
   CHECK(problem("[]") == "not an object");
   CHECK(problem("{}") == "field \"instance\" is missing");
-  CHECK(problem(R"({"instance":{"service":1,"index":0}})") == "field \"instance\": field \"service\": not a string");
-  CHECK(problem(R"({"instance":{"service":"a","index":99999999999}})").find("too large") != std::string::npos);
+  CHECK(problem(R"({"instance":{"service":1,"index":0}})") ==
+        "field \"instance\": field \"service\": not a string");
+  CHECK(problem(R"({"instance":{"service":"a","index":99999999999}})").find("too large") !=
+        std::string::npos);
   CHECK(problem(R"({"instance":{"service":"a","index":0.5}})").find("whole") != std::string::npos);
 }
 

@@ -60,7 +60,8 @@ TEST_CASE("compare-and-set: only the expected revision swaps, and what stood in 
   CHECK(store->write("a", 1, {"2"})->current.revision == 2);
 }
 
-TEST_CASE("what was acknowledged is there after a restart, with its revision and the same identity") {
+TEST_CASE(
+    "what was acknowledged is there after a restart, with its revision and the same identity") {
   StoreDir dir;
   const std::string uuid = dir.open().value()->uuid();
   REQUIRE(dir.open().value()->write("lock/x", 0, {R"({"owner":"me"})"}));
@@ -124,7 +125,8 @@ TEST_CASE("values too large and keys without a name are refused") {
   StoreDir dir;
   auto store = dir.open().value();
   CHECK(store->write("", 0, {"1"}).error().code == Code::kBadInput);
-  CHECK(store->write("a", 0, {std::string(kMaxValueSize + 1, '1')}).error().code == Code::kBadInput);
+  CHECK(store->write("a", 0, {std::string(kMaxValueSize + 1, '1')}).error().code ==
+        Code::kBadInput);
 }
 
 TEST_CASE("the log does not grow without bound") {
@@ -141,7 +143,9 @@ TEST_CASE("update tries again when another writer was faster, and gives up in th
   StoreDir dir;
   auto store = dir.open().value();
   LocalRegisters registers(*store);
-  const auto count = [](const protocol::RegisterValue&) -> Result<JsonText> { return JsonText{"7"}; };
+  const auto count = [](const protocol::RegisterValue&) -> Result<JsonText> {
+    return JsonText{"7"};
+  };
   registers.disturb = 3;
   CHECK(update(registers, "a", count)->revision == 4);
   CHECK(update(registers, "a", count)->revision == 4);  // nothing to change

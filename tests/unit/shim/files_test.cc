@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "shim/boot_hook.h"
+#include "shim/exit_log.h"
 #include "shim/generation_files.h"
 #include "shim/identity.h"
 #include "shim/install.h"
@@ -181,8 +182,7 @@ TEST_CASE("log: much at once is rotated by size, and a line larger than a file s
   log.append(many, 100);
   const auto names = listDir(disk.dir.path());
   REQUIRE(names);
-  for (const std::string& name : *names)
-    CHECK(readFile(disk.dir / name)->size() == 100);
+  for (const std::string& name : *names) CHECK(readFile(disk.dir / name)->size() == 100);
   log.append(std::string(500, 'x') + "\n", 1);
   LogFile::Position tail = log.tail(1);
   CHECK(log.read(tail, 1000).size() == 501);
@@ -383,6 +383,17 @@ TEST_CASE("generation specs that cannot be are refused") {
   CHECK(bad([](auto& s) { s.config[1].path = "a.conf/x"; }));
   CHECK(bad([](auto& s) { s.ready = {protocol::ProbeKind::kTcp, "none", "", {}}; }));
   CHECK(bad([](auto& s) { s.ready = {protocol::ProbeKind::kExec, "", "", {}}; }));
+}
+
+TEST_CASE("exit log: finds by pid and start time, keeps the newest") {
+  auto log = ExitLog::make();
+  REQUIRE(log);
+  for (int i = 1; i <= 5000; ++i) log->add({i, i << 8, 1000u + static_cast<uint64_t>(i), 1, 2, 3});
+  CHECK(log->find(5000, 6000)->status == 5000 << 8);
+  CHECK(log->find(1000, 2000));
+  CHECK_FALSE(log->find(1, 1001));
+  CHECK_FALSE(log->find(5000, 1));
+  CHECK_FALSE(ExitLog(Fd()).find(1, 1));
 }
 
 TEST_CASE("loop: timers in order, cancelled ones never, work at the turn's end") {
