@@ -66,8 +66,4 @@ std::string portsText(const std::map<std::string, int>& ports) {
   return text.empty() ? "-" : text;
 }
 
-std::string counted(size_t count, std::string_view noun) {
-  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
-}
-
 }  // namespace cctl::cli

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/text.h"
 #include "cli/context.h"
 #include "model/names.h"
 #include "ops/operation.h"
@@ -27,8 +28,5 @@ std::string foldHosts(const ops::HostErrors& errors);
 void warnMissed(Context& context, const ops::HostErrors& missed);
 
 std::string portsText(const std::map<std::string, int>& ports);
-
-// "1 instance", "3 instances"
-std::string counted(size_t count, std::string_view noun);
 
 }  // namespace cctl::cli

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "model/spec.h"
 #include "ops/dependants.h"
 #include "ops/probe.h"
@@ -33,7 +34,7 @@ class Deploy {
   // The hosts concerned come first in the queue; the others are told the names at the end.
   Result<void> connect() {
     const Inventory& inventory = operation_.inventory();
-    operation_.events.phase(fmt::format("connecting to {} hosts", inventory.hosts.size()));
+    operation_.events.phase("connecting to " + counted(inventory.hosts.size(), "host"));
     std::vector<HostName> order = {inventory.registry_hosts.front()};
     addMissing(order, eligibleHosts(inventory, manifest_));
     addMissing(order, allHosts(inventory));
@@ -86,8 +87,8 @@ class Deploy {
     std::vector<HostConnection*> targets;
     for (HostConnection* host : hosts_)
       if (isPlacedOn(host->name)) targets.push_back(host);
-    operation_.events.phase(fmt::format("pushing {} {} to {} hosts", request_.service,
-                                        request_.version, targets.size()));
+    operation_.events.phase(fmt::format("pushing {} {} to {}", request_.service, request_.version,
+                                        counted(targets.size(), "host")));
     return pushToAll(operation_, release_, targets);
   }
 

@@ -202,6 +202,19 @@ class HostsTest(unittest.TestCase):
         self.deployed(c)
         self.assertEqual(c.versions("web"), ["1.0.0", "1.0.0"])
 
+    def test_what_init_writes_deploys_as_it_is_by_ssh_config_alone(self):
+        c = self.cluster(1)
+        os.makedirs(f"{c.directory}/.ssh")
+        shutil.copy(c.bed.ssh_config, f"{c.directory}/.ssh/config")
+        def run(*args):
+            return subprocess.run([*c.command()[:1], *args], cwd=f"{c.directory}/fresh", env=c.environment(),
+                                  capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout
+        os.makedirs(f"{c.directory}/fresh")
+        run("init", "--host", "host1")
+        run("release", "add", "hello", "1.0.0", "releases-src/hello")
+        self.assertIn("1 of 1 instance ready", run("deploy", "hello", "1.0.0"))
+        self.assertIn("O Hello from host1", run("logs", "hello"))
+
     def test_unbootstrap_leaves_nothing(self):
         c = self.cluster(2)
         self.deployed(c)
