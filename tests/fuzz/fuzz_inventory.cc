@@ -1,5 +1,5 @@
 // libFuzzer: any bytes as cluster.yaml, a manifest and a template, cut at "\n=====\n".
-//   clang++ -fsanitize=fuzzer,address,undefined … && ./fuzz_inventory tests/data/inventories
+// CMakeLists.txt says how to build and run it; new inputs go to the first directory named.
 #include <cstdint>
 #include <string>
 #include <string_view>
