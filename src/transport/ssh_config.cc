@@ -147,18 +147,20 @@ struct SshConfig::Sources {
 
   void addText(const std::string& text, const std::string& directory, const std::string& home,
                int depth);
-  void addFile(const std::string& file, const std::string& home, int depth);
+  // `directory` is what relative names in Include lines are relative to.
+  void addFile(const std::string& file, const std::string& directory, const std::string& home,
+               int depth);
   void addLine(const std::vector<std::string>& words, const std::string& directory,
                const std::string& home, int depth);
   std::string selector(const SshTarget& target) const;
   bool hashesNames(const std::string& address) const;
 };
 
-void SshConfig::Sources::addFile(const std::string& file, const std::string& home, int depth) {
+void SshConfig::Sources::addFile(const std::string& file, const std::string& directory,
+                                 const std::string& home, int depth) {
   const auto text = readFile(file);
-  if (!text) return;  // ssh itself reports what cannot be read, where that is an error
-  const auto slash = file.rfind('/');
-  addText(*text, slash == std::string::npos ? "." : file.substr(0, slash), home, depth);
+  // ssh itself reports what cannot be read, where that is an error.
+  if (text) addText(*text, directory, home, depth);
 }
 
 void SshConfig::Sources::addText(const std::string& text, const std::string& directory,
@@ -180,7 +182,8 @@ void SshConfig::Sources::addLine(const std::vector<std::string>& words,
       if (!pattern.starts_with('/')) pattern = directory + "/" + pattern;
       glob_t found{};
       if (::glob(pattern.c_str(), GLOB_TILDE, nullptr, &found) == 0) {
-        for (size_t j = 0; j < found.gl_pathc; ++j) addFile(found.gl_pathv[j], home, depth + 1);
+        for (size_t j = 0; j < found.gl_pathc; ++j)
+          addFile(found.gl_pathv[j], directory, home, depth + 1);
       }
       ::globfree(&found);
     }
@@ -244,10 +247,10 @@ Result<std::shared_ptr<const SshConfig::Sources>> SshConfig::sourcesFor(const Ss
   sources->config_file = file;
   if (file.empty()) {
     sources->relocated = home_ != account().home;
-    sources->addFile(home_ + "/.ssh/config", home_, 0);
-    sources->addFile("/etc/ssh/ssh_config", home_, 0);
+    sources->addFile(home_ + "/.ssh/config", home_ + "/.ssh", home_, 0);
+    sources->addFile("/etc/ssh/ssh_config", "/etc/ssh", home_, 0);
   } else if (file != "none") {
-    sources->addFile(file, home_, 0);
+    sources->addFile(file, home_ + "/.ssh", home_, 0);
   }
   slot = std::move(sources);
   return slot;
