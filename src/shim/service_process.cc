@@ -561,6 +561,28 @@ bool ServiceProcess::adopt() {
   return true;
 }
 
+bool ServiceProcess::takeMissedExit() {
+  const std::optional<ProcessRecord> process = memory().process;
+  if (!process) return false;
+  pid_ = process->pid;
+  start_ticks_ = process->start_ticks;
+  started_ = process->started;
+  own_child_ = false;
+  ExitReport report;
+  report.pid = pid_;
+  report.at = host_.loop.clock().wall();
+  report.uptime = std::max(Millis(0), std::chrono::duration_cast<Millis>(report.at - started_));
+  collectStatus(report);
+  if (!report.exit_status && !report.signal) {
+    pid_ = 0;
+    return false;
+  }
+  killRemains();
+  state_ = memory().up ? (process->ready ? State::kReady : State::kStarting) : State::kStopping;
+  onExit(std::move(report));
+  return true;
+}
+
 // ---- status ------------------------------------------------------------------------------------
 
 protocol::InstanceStatus ServiceProcess::status() const {

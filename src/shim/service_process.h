@@ -38,6 +38,9 @@ class ServiceProcess {
   bool signal(int number);
   // Takes over the process in the record, if it still lives; false when it does not.
   bool adopt();
+  // When the process in the record has ended and how is known: the same as if it had been seen to
+  // end, the restart by policy included. False when nobody can tell.
+  bool takeMissedExit();
 
   const protocol::GenerationSpec& spec() const { return spec_; }
   // The next start uses these arguments, environment and files; its ports stay.

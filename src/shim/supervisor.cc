@@ -480,6 +480,7 @@ void Supervisor::resumeGeneration(const InstanceRef& ref, int generation, bool s
     if (!should_run) (*found)->stop([](bool) {});
     return;
   }
+  if ((*found)->takeMissedExit()) return;
   GenerationRecord* record = host_.state.find(ref)->find(generation);
   if (record->process) noteLost(ref, *record);
   record->process.reset();
