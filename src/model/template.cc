@@ -106,7 +106,7 @@ bool checkPrintable(const Tag& tag, const TemplateValue& value, Problems& proble
 // Thrown through the library to leave it; reported before.
 struct TooLong {};
 
-constexpr size_t kCostOfTag = 16;  // of the budget, so that time is bounded with the size
+constexpr size_t kCostOfTag = 64;  // of the budget, so that time is bounded with the size
 constexpr size_t kMaxReports = 100;
 
 // Looks names up in TemplateValues; the library holds data that only mirror them.
