@@ -126,7 +126,12 @@ Result<Run> chosen(const CLI::App& app, const std::vector<Registered>& all) {
     if (!extras.empty()) return fail(unexpected(app, extras, namesOf(all)));
     return Run{};
   }
-  if (!extras.empty()) return fail(unexpected(*one->app, extras, {}));
+  // What a child did not understand falls through to here.
+  if (!extras.empty()) {
+    const bool chose_child = parsedOne(one->children) != nullptr;
+    return fail(unexpected(*one->app, extras,
+                           chose_child ? std::vector<std::string>{} : namesOf(one->children)));
+  }
   if (!one->children.empty()) {
     CCTL_TRY(Run run, chosen(*one->app, one->children));
     if (!run)
@@ -137,6 +142,16 @@ Result<Run> chosen(const CLI::App& app, const std::vector<Registered>& all) {
   const std::vector<std::string> own = extrasOf(*one->app);
   if (!own.empty()) return fail(unexpected(*one->app, own, {}));
   return one->run;
+}
+
+// Without it, options of the remote command would be taken for ours: exec web1 ls -la.
+Result<void> checkSeparator(const std::vector<Registered>& all,
+                            const std::vector<std::string>& arguments) {
+  const Registered* one = parsedOne(all);
+  if (one == nullptr || !one->command->needs_separator) return {};
+  if (std::find(arguments.begin(), arguments.end(), "--") != arguments.end()) return {};
+  return fail(Code::kUsage, "{}: put -- in front of the command: clusterctl {} HOSTS -- CMD",
+              one->command->name, one->command->name);
 }
 
 OutputFormat formatFrom(const std::string& name) {
@@ -187,6 +202,7 @@ Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
     return fail(Code::kUsage, "{}", error.what());
   }
   CCTL_TRY(parsed.run, chosen(app, all));
+  CCTL_CHECK(checkSeparator(all, arguments));
   if (!parsed.run) parsed.text = app.help();
   parsed.globals.output = formatFrom(output);
   return parsed;

@@ -291,7 +291,12 @@ std::vector<Command> hostCommands() {
        defineBootstrap,
        {}},
       {"unbootstrap", "Take the shim and its services off a host", "Hosts", defineUnbootstrap, {}},
-      {"exec", "Run a command on many hosts; equal outputs are folded", "Hosts", defineExec, {}},
+      {"exec",
+       "Run a command on many hosts; equal outputs are folded",
+       "Hosts",
+       defineExec,
+       {},
+       true},
   };
 }
 

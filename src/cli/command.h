@@ -25,6 +25,7 @@ struct Command {
   // command that only has children.
   std::function<Run(CLI::App&)> define;
   std::vector<Command> children;
+  bool needs_separator = false;  // a "--" must stand among its arguments
 };
 
 // In the order of the help.
