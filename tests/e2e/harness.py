@@ -163,7 +163,7 @@ class Cluster:
                                 stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
 
     def json(self, *args, check=0):
-        return json.loads(self.run(*args, "-o", "json", check=check).stdout)
+        return json.loads(self.run("-o", "json", *args, check=check).stdout)
 
     def instances(self, service=None, check=0):
         """instance → its status object, of generations that are shown."""
