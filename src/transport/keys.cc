@@ -131,7 +131,7 @@ KeyStore::Unlocked KeyStore::ask(const KeyFile& file) {
     ssh_key key = nullptr;
     const int rc =
         ssh_pki_import_privkey_file(file.path.c_str(), passphrase->c_str(), nullptr, nullptr, &key);
-    ::explicit_bzero(passphrase->data(), passphrase->size());
+    for (char& c : *passphrase) ::explicit_bzero(&c, 1);
     if (rc == SSH_OK) {
       unlocked.key.reset(key);
       return unlocked;

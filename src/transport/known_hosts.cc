@@ -246,10 +246,10 @@ HostKeyCheck KnownHosts::checkName(const std::string& name, const HostKey& key) 
 }
 
 HostKeyCheck KnownHosts::check(std::string_view host, int port, const HostKey& key) const {
-  const auto check = checkName(knownHostsName(host, port), key);
+  auto check = checkName(knownHostsName(host, port), key);
   if (check.verdict != Verdict::kNew || port == 22) return check;
   // As ssh does: a server on another port that shows the key of the host's port 22 is that host.
-  const auto plain = checkName(knownHostsName(host, 22), key);
+  auto plain = checkName(knownHostsName(host, 22), key);
   const bool decides = plain.verdict == Verdict::kOk || plain.verdict == Verdict::kRevoked;
   return decides ? plain : check;
 }

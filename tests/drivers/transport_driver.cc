@@ -127,10 +127,10 @@ class Driver {
     SshPolicy policy;
     policy.accept_new = arguments_.number("accept-new", 0) != 0;
     if (const auto passphrase = arguments_.maybe("passphrase")) {
-      policy.passphrase_prompt = [this, passphrase](const std::string&) {
+      policy.passphrase_prompt = [this, answer = *passphrase](const std::string&) {
         ++prompts_;
         std::this_thread::sleep_for(Millis(arguments_.number("typing-time", 0)));
-        return passphrase;
+        return std::optional(answer);
       };
     }
     policy.on_notice = [this](const std::string& text) {
