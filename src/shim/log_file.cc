@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <optional>
 
 #include "base/file.h"
@@ -31,11 +32,31 @@ std::string readAt(int fd, uint64_t offset, size_t limit) {
   return text;
 }
 
-// Of one width, so that names sort by age: "2026-11-23T10:00:00.123Z-000.log".
-std::string rotatedName(WallTime time, int serial) {
-  std::string text = formatTime(time);
-  if (text.find('.') == std::string::npos) text.insert(text.size() - 1, ".000");
-  return fmt::format("{}-{:03}{}", text, serial, kRotatedSuffix);
+// Of one width, so that names sort by age: "2026-11-23T10:00:00.123Z-000000.log".
+constexpr size_t kTimeWidth = 24;
+constexpr size_t kSerialWidth = 6;
+
+std::string rotatedName(std::string_view time, unsigned serial) {
+  return fmt::format("{}-{:06}{}", time, serial, kRotatedSuffix);
+}
+
+// The directory is the service's too: its own files are none of ours.
+bool isRotatedName(std::string_view name) {
+  return name.size() == kTimeWidth + 1 + kSerialWidth + kRotatedSuffix.size() && name[4] == '-' &&
+         name[10] == 'T' && name[kTimeWidth - 1] == 'Z' && name[kTimeWidth] == '-' &&
+         name.ends_with(kRotatedSuffix);
+}
+
+// Later than `last` in any case: clocks are set back, and stand still within a millisecond.
+std::string nameAfter(const std::string& last, WallTime now) {
+  std::string time = formatTime(now);
+  if (time.find('.') == std::string::npos) time.insert(time.size() - 1, ".000");
+  std::string name = rotatedName(time, 0);
+  if (last < name) return name;
+  unsigned serial = 0;
+  const char* digits = last.data() + kTimeWidth + 1;
+  std::from_chars(digits, digits + kSerialWidth, serial);
+  return rotatedName(std::string_view(last).substr(0, kTimeWidth), serial + 1);
 }
 
 // Where the last `lines` lines of the file begin, and how many there were.
@@ -81,14 +102,11 @@ Result<void> LogFile::openCurrent() {
 }
 
 void LogFile::rotate() {
-  std::string name;
-  for (int serial = 0; serial < 1000; ++serial) {
-    name = rotatedName(clock_.wall(), serial);
-    if (::faccessat(dir_fd_.get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0) break;
-  }
+  auto files = filesOldestFirst();
+  const std::string name = nameAfter(files.empty() ? std::string() : files.back(), clock_.wall());
   if (::renameat(dir_fd_.get(), kCurrent, dir_fd_.get(), name.c_str()) != 0) return;
   file_.reset();
-  auto files = filesOldestFirst();
+  files.push_back(name);
   const auto keep = static_cast<size_t>(std::max(limits_.keep, 0));
   for (size_t i = 0; i + keep < files.size(); ++i) ::unlinkat(dir_fd_.get(), files[i].c_str(), 0);
 }
@@ -149,7 +167,7 @@ std::vector<std::string> LogFile::filesOldestFirst() const {
   auto names = listDir(dir_);
   if (!names) return {};
   names->erase(std::remove_if(names->begin(), names->end(),
-                              [](const std::string& n) { return !n.ends_with(kRotatedSuffix); }),
+                              [](const std::string& n) { return !isRotatedName(n); }),
                names->end());
   return std::move(*names);
 }

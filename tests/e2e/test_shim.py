@@ -1037,8 +1037,11 @@ class Survival(ShimTest):
             self.shim("start", "--root", self.root)
         time.sleep(0.2)
         lines = [line.split(" O line ")[1] for line in read(self.log_path()).splitlines()]
-        self.assertEqual(lines, [str(i + 1) for i in range(len(lines))])
-        self.assertGreater(len(lines), 60)
+        numbers = [int(line) for line in lines]
+        self.assertEqual(numbers, sorted(set(numbers)))
+        # What a supervisor has read and not yet written dies with it: at most a line a kill here.
+        self.assertLessEqual(numbers[-1] - len(numbers), 3)
+        self.assertGreater(len(numbers), 60)
 
     def test_a_boot_starts_what_was_wanted(self):
         # A boot, as the shim sees it: another boot id in its state, and nothing of it alive.

@@ -174,6 +174,36 @@ TEST_CASE("log: tail over rotated files, reading on through a rotation") {
   CHECK(listDir(disk.dir.path())->size() == 4);
 }
 
+// Found by a test under load: a file rotated after the clock was set back sorted before an older
+// one, and a reader that followed passed it over.
+TEST_CASE("log: files stay in order when the clock is set back or stands still") {
+  Disk disk;
+  LogFile log(disk.dir.path(), {60, 4}, disk.clock);
+  LogFile::Position reader = log.tail(0);
+  std::string all;
+  for (int i = 10; i < 60; ++i) {
+    log.append("line number " + std::to_string(i) + " of a few\n", 1);
+    if (i % 3 != 0) disk.clock.advance(Millis(i % 2 ? -7 : 5));
+    for (std::string part = log.read(reader, 1000); !part.empty(); part = log.read(reader, 1000))
+      all += part;
+  }
+  std::string expected;
+  for (int i = 10; i < 60; ++i) expected += "line number " + std::to_string(i) + " of a few\n";
+  CHECK(all == expected);
+}
+
+TEST_CASE("log: the service's own files beside it are neither read nor removed") {
+  Disk disk;
+  REQUIRE(replaceFile(disk.dir / "access.log", "own"));
+  REQUIRE(replaceFile(disk.dir / "2026-11-23.log", "own"));
+  LogFile log(disk.dir.path(), {40, 1}, disk.clock);
+  for (int i = 0; i < 20; ++i) log.append("a line of some length, " + std::to_string(i) + "\n", 1);
+  CHECK(exists(disk.dir / "access.log"));
+  CHECK(exists(disk.dir / "2026-11-23.log"));
+  LogFile::Position tail = log.tail(1000);
+  CHECK(log.read(tail, 1000).find("own") == std::string::npos);
+}
+
 TEST_CASE("log: much at once is rotated by size, and a line larger than a file stays whole") {
   Disk disk;
   LogFile log(disk.dir.path(), {100, 2}, disk.clock);
