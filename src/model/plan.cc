@@ -78,6 +78,7 @@ class Planner {
       plan_.held.push_back(placed.instance);
     } else if (main && main->ready && main->current && main->up_to_date && !input_.force) {
       plan_.kept.push_back(placed.instance);
+      plan_.kept_running.push_back(*main);
     } else if (main && main->running) {
       replacements_.push_back({placed, {oldOf(*main)}, titleOf(placed, main, input_.version)});
     } else {

@@ -1,6 +1,7 @@
 // From what should run and what runs to waves of steps, as data. Pure.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <variant>
@@ -23,6 +24,7 @@ struct ObservedInstance {
   bool current = false;     // what a boot would start
   bool wanted = false;      // its shim keeps it running
   bool up_to_date = false;  // renders to exactly what runs: nothing would change
+  std::map<std::string, int> ports;
 };
 
 // A generation that exists on a host.
@@ -64,8 +66,10 @@ struct Wave {
 
 struct Plan {
   std::vector<Wave> waves;
-  std::vector<InstanceId> kept;       // already as they should be
-  std::vector<InstanceId> held;       // stopped by a person: left alone
+  std::vector<InstanceId> kept;  // already as they should be
+  std::vector<InstanceId> held;  // stopped by a person: left alone
+  // What runs of `kept`. A roll-out that was killed may have started it and not published it.
+  std::vector<ObservedInstance> kept_running;
   std::vector<OldGeneration> strays;  // stopped at once, before anything else
 
   bool empty() const { return waves.empty() && strays.empty(); }

@@ -21,6 +21,7 @@ ObservedInstance observedFrom(const HostName& host, const protocol::InstanceStat
   observed.ready = status.state == protocol::InstanceState::kReady;
   observed.current = status.current;
   observed.wanted = status.wanted;
+  observed.ports = status.ports;
   return observed;
 }
 

@@ -52,6 +52,7 @@ Result<void> Rollout::run(const Plan& plan) {
   CCTL_TRY(const ServiceEndpoints endpoints,
            readEndpoints(operation_.registers, input_.manifest->service));
   before_ = endpoints.endpoints;
+  CCTL_CHECK(publishKept(plan.kept_running));
   CCTL_CHECK(stopStrays(plan.strays));
   for (const Wave& wave : plan.waves) {
     const size_t begun_with = done_.size();
@@ -73,6 +74,37 @@ Result<void> Rollout::run(const Plan& plan) {
     return fail(Code::kRolledBack, "{}", cause.message);
   }
   return {};
+}
+
+// Before strays are stopped: they may be what is published still.
+Result<void> Rollout::publishKept(const std::vector<ObservedInstance>& kept) {
+  std::vector<Endpoint> wrong;
+  for (const ObservedInstance& instance : kept) {
+    CCTL_TRY(Endpoint endpoint, endpointOf(instance.id, instance.host, instance.ports));
+    if (std::find(before_.begin(), before_.end(), endpoint) == before_.end())
+      wrong.push_back(std::move(endpoint));
+  }
+  if (wrong.empty()) return {};
+  CCTL_CHECK(changeEndpoints([&](std::vector<Endpoint>& endpoints) {
+    for (const Endpoint& endpoint : wrong) {
+      std::erase_if(endpoints,
+                    [&](const Endpoint& old) { return old.instance == endpoint.instance; });
+      endpoints.push_back(endpoint);
+    }
+  }));
+  CCTL_TRY(const ServiceEndpoints now,
+           readEndpoints(operation_.registers, input_.manifest->service));
+  before_ = now.endpoints;
+  return pauseFor(std::max(Millis(1'000), input_.manifest->upgrade.drain), operation_.cancel);
+}
+
+Result<Endpoint> Rollout::endpointOf(const InstanceId& id, const HostName& name,
+                                     const std::map<std::string, int>& ports) {
+  CCTL_TRY(const HostConnection* connection, host(name));
+  Endpoint endpoint{id, name,           connection->published_address,
+                    {}, input_.version, EndpointState::kReady};
+  for (const auto& [port, number] : ports) endpoint.ports[port] = static_cast<uint16_t>(number);
+  return endpoint;
 }
 
 Result<void> Rollout::stopStrays(const std::vector<OldGeneration>& strays) {
@@ -225,11 +257,7 @@ Result<void> Rollout::execute(const PublishStep& step) {
   std::vector<Endpoint> fresh;
   for (const InstanceId& id : step.items) {
     const NewGeneration& started = started_.at(id);
-    CCTL_TRY(const HostConnection* connection, host(started.host));
-    Endpoint endpoint{id, started.host,   connection->published_address,
-                      {}, input_.version, EndpointState::kReady};
-    for (const auto& [name, port] : started.ports)
-      endpoint.ports[name] = static_cast<uint16_t>(port);
+    CCTL_TRY(Endpoint endpoint, endpointOf(id, started.host, started.ports));
     fresh.push_back(std::move(endpoint));
   }
   return changeEndpoints([&](std::vector<Endpoint>& endpoints) {

@@ -53,6 +53,9 @@ class Rollout {
   };
 
   [[nodiscard]] Result<void> runWave(const Wave& wave);
+  [[nodiscard]] Result<void> publishKept(const std::vector<ObservedInstance>& kept);
+  [[nodiscard]] Result<Endpoint> endpointOf(const InstanceId& id, const HostName& name,
+                                            const std::map<std::string, int>& ports);
   [[nodiscard]] Result<void> stopStrays(const std::vector<OldGeneration>& strays);
 
   [[nodiscard]] Result<void> execute(const StartStep& step);

@@ -235,15 +235,31 @@ class DeployTest(unittest.TestCase):
         self.assertEqual(self.c.instances("front")["front/0"]["pid"], pid)
         self.assertIn("reloaded", self.c.run("logs", "front/0").stdout)
 
+    def test_started_but_not_published_when_killed_is_published_by_the_next(self):
+        # Found by killing at random: the next deploy kept the new one and stopped the old one, and
+        # the registry went on naming the old one's port.
+        self.deployed("unpublished", place="{hosts: [host1]}")
+        slow = SERVER.format(version="1.1.0", mode="good")
+        self.c.release("unpublished", "1.1.0", {"bin/server": slow})
+        process = self.c.start("deploy", "unpublished", "1.1.0")
+        wait_for(lambda: len(self.c.processes(1, "services/unpublished/")) == 2, what="the new one started")
+        process.kill()
+        process.communicate()
+        wait_for(lambda: {s["state"] for s in self.c.json("status", "unpublished")["instances"]} == {"ready"},
+                 what="all ready")
+        self.c.run("deploy", "unpublished", "1.1.0")
+        self.assertEqual(self.c.versions("unpublished"), ["1.1.0"])
+        self.assertEqual(len(self.c.processes(1, "services/unpublished/")), 1)
+
     def test_two_deploys_at_once_one_is_told_of_the_other(self):
         self.c.web("twice", start_timeout="8s")
         self.c.release("twice", "1.0.0")
         self.c.release("twice", "1.1.0", mode="never-ready")
         self.c.run("deploy", "twice", "1.0.0")
         first = self.c.start("deploy", "twice", "1.1.0")
-        wait_for(lambda: "deploy twice 1.1.0" in self.c.run("deploy", "twice", "1.0.0", check=None).stderr,
-                 what="the lock's holder named")
+        wait_for(lambda: len(self.c.processes(1, "services/twice/")) == 2, what="the first one at work")
         done = self.c.run("deploy", "twice", "1.0.0", check=6)
+        self.assertIn("deploy twice 1.1.0", done.stderr)
         self.assertIn("--lock-wait", done.stderr)
         first.communicate(timeout=60)
         self.assertEqual(first.returncode, 3)
