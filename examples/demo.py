@@ -104,8 +104,8 @@ def hints(demo, bed, kept):
           "clusterctl status\nclusterctl logs -f web-server\nclusterctl events -f\n"
           "clusterctl restart --host host1\nclusterctl deploy web-server 1.1.0\nclusterctl verify\n"
           f"A page to fill in:     http://{page['address']}:{page['ports']['main']}/\n"
-          f"Power loss:            {TOP}/tests/testbed/testbed --name demo kill 1   (then: boot 1)\n"
-          f"Take it all down:      {TOP}/tests/testbed/testbed --name demo down")
+          f"Power loss:            {TOP}/tests/testbed/testbed kill 1 --name demo   (then: boot 1 --name demo)\n"
+          f"Take it all down:      {TOP}/tests/testbed/testbed down --name demo")
 
 
 def run(demo, bed, kept):

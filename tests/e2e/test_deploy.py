@@ -221,7 +221,8 @@ class DeployTest(unittest.TestCase):
                         "{{#services.backend}}backend = {{address}}:{{port.main}}\n{{/services.backend}}")
         self.c.web("front", place="{hosts: [host3]}",
                    more="depends_on: [backend]\non_change: {backend: reload}\n")
-        text = open(f"{self.c.inventory}/services/front.yaml").read().replace("app.conf.mustache", "front.conf.mustache")
+        with open(f"{self.c.inventory}/services/front.yaml") as file:
+            text = file.read().replace("app.conf.mustache", "front.conf.mustache")
         self.c.manifest("front", text)
         self.c.release("front", "1.0.0")
         self.c.run("deploy", "front", "1.0.0")
