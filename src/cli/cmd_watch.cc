@@ -259,6 +259,21 @@ class LinePrinter {
   std::string rest_;
 };
 
+// Ctrl-C is how a person ends following. A host that fails outweighs one that is unreachable.
+int reportStreams(Context& context, const std::vector<Result<protocol::Empty>>& results,
+                  bool follow) {
+  if (context.cancel().cancelled()) return follow ? kExitOk : kExitInterrupted;
+  int code = kExitOk;
+  for (const auto& result : results) {
+    if (result) continue;
+    context.progress().onEvent({ops::OpEventKind::kFailure, "", result.error().message, {}});
+    const bool unreachable = result.error().code == Code::kUnreachable;
+    if (!unreachable) code = kExitFailed;
+    if (unreachable && code == kExitOk) code = kExitUnreachable;
+  }
+  return code;
+}
+
 Result<std::vector<Placed>> placedInstances(ops::Operation& operation, const Target& target) {
   operation.fleet.begin({operation.inventory().registry_hosts.front()}, ops::Need::kShim);
   std::vector<Placed> found;
@@ -307,14 +322,7 @@ Result<int> runLogs(Context& context, const LogsOptions& options) {
             &context.cancel()));
         return protocol::Empty{};
       });
-  if (context.cancel().cancelled()) return options.follow ? kExitOk : kExitInterrupted;
-  int code = kExitOk;
-  for (const auto& result : results) {
-    if (result) continue;
-    context.progress().onEvent({ops::OpEventKind::kFailure, "", result.error().message, {}});
-    code = result.error().code == Code::kUnreachable ? kExitUnreachable : kExitFailed;
-  }
-  return code;
+  return reportStreams(context, results, options.follow);
 }
 
 Run defineLogs(CLI::App& app) {
@@ -403,14 +411,7 @@ Result<int> runEvents(Context& context, const EventsOptions& options) {
   std::stable_sort(past.begin(), past.end(),
                    [](const auto& a, const auto& b) { return a.second.at < b.second.at; });
   for (const auto& [host, event] : past) printer.show(host, event);
-  if (context.cancel().cancelled()) return options.follow ? kExitOk : kExitInterrupted;
-  int code = kExitOk;
-  for (const auto& result : results) {
-    if (result) continue;
-    context.progress().onEvent({ops::OpEventKind::kFailure, "", result.error().message, {}});
-    code = result.error().code == Code::kUnreachable ? kExitUnreachable : kExitFailed;
-  }
-  return code;
+  return reportStreams(context, results, options.follow);
 }
 
 Run defineEvents(CLI::App& app) {

@@ -1,4 +1,6 @@
 // The whole program: the arguments, the embedded shim, and Ctrl-C.
+#include <sys/resource.h>
+
 #include <csignal>
 #include <cstdlib>
 #include <exception>
@@ -30,6 +32,15 @@ void handleSignals(cctl::CancelToken& cancel) {
   std::signal(SIGPIPE, SIG_IGN);
 }
 
+// Each host takes a few descriptors, and there may be hundreds. Best effort: the old limit serves
+// fewer hosts.
+void raiseFileLimit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 cctl::ops::ShimImage embeddedShim() {
   const auto* begin = reinterpret_cast<const char*>(clusterctl_shim_begin);
   const std::string_view bytes(begin,
@@ -40,6 +51,7 @@ cctl::ops::ShimImage embeddedShim() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  raiseFileLimit();
   cctl::CancelToken cancel;
   handleSignals(cancel);
   try {

@@ -56,6 +56,12 @@ void checkLibraries(const ElfNeeds& elf, const std::set<std::string>& own, const
   }
 }
 
+// What people start: in bin/, or at the top.
+bool isEntryPoint(std::string_view path) {
+  if (path.starts_with("bin/")) path.remove_prefix(4);
+  return path.find('/') == std::string_view::npos;
+}
+
 }  // namespace
 
 int compareDotted(std::string_view a, std::string_view b) {
@@ -92,8 +98,9 @@ std::vector<std::string> checkFit(const ReleaseInfo& release, const HostFacts& h
     checkLibc(elf, host, reasons);
     checkLibraries(elf, own, host, reasons);
   }
+  // A script deep in the tree may never run: many packages carry some for other systems.
   for (const ScriptNeeds& script : release.scripts)
-    if (host.interpreters && host.interpreters->count(script.interpreter) == 0)
+    if (isEntryPoint(script.path) && host.interpreters && host.interpreters->count(script.interpreter) == 0)
       reasons.push_back(fmt::format("{} needs {}, which the host does not have", script.path,
                                     script.interpreter));
   return reasons;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "model/node_set.h"
 #include "model/spec.h"
 #include "ops/dependants.h"
 #include "ops/probe.h"
@@ -58,27 +59,30 @@ class Deploy {
     for (const Placed& placed : placement_) addMissing(concerned_, {placed.host});
     for (const auto& [index, host] : desired.placement)
       if (operation_.inventory().findHost(HostName(host))) addMissing(concerned_, {HostName(host)});
-    return awaitConcerned();
+    CCTL_TRY(ConcernedHosts usable,
+             awaitConcerned(operation_, concerned_, request_.skip_unreachable));
+    hosts_ = std::move(usable.connected);
+    outcome_.skipped = std::move(usable.skipped);
+    return checkUser();
   }
 
-  Result<void> awaitConcerned() {
-    HostErrors errors;
-    hosts_ = connectedOf(operation_.fleet, concerned_, errors);
-    if (errors.empty()) return {};
-    if (errors.begin()->second.code == Code::kCancelled) return fail(errors.begin()->second);
-    if (!request_.skip_unreachable) {
-      const Error error = describeHostErrors(errors);
-      return fail(error.code,
-                  "nothing was changed: {}\nbring them back, or leave them out with "
-                  "--skip-unreachable",
-                  error.message);
+  // A shim that is not root can start services only as itself.
+  Result<void> checkUser() {
+    std::vector<std::string> unable;
+    std::string login;
+    for (const HostConnection* host : hosts_) {
+      if (!isPlacedOn(host->name) || host->hello.uid == 0 || manifest_.user == host->hello.user ||
+          manifest_.user.empty())
+        continue;
+      unable.push_back(host->name.str());
+      login = host->hello.user;
     }
-    outcome_.skipped.clear();
-    for (const auto& [host, error] : errors) {
-      operation_.events.warning(host.str(), "left out: " + error.message);
-      outcome_.skipped.push_back(host);
-    }
-    return {};
+    if (unable.empty()) return {};
+    return fail(Code::kBadInput,
+                "{} is to run as {}, and the shim of {} runs as {}, which cannot become another "
+                "user: bootstrap with `become: sudo`, log in as {}, or remove `user`",
+                request_.service, manifest_.user, foldNodeSet(unable), login,
+                manifest_.user);
   }
 
   Result<void> push() {

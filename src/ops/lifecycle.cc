@@ -233,7 +233,11 @@ class Lifecycle {
     operation_.fleet.begin({inventory.registry_hosts.front()}, Need::kShim);
     CCTL_TRY(const auto selected, select());
     operation_.fleet.begin(allHosts(inventory), Need::kShim);
-    CCTL_CHECK(awaitConcerned());
+    std::vector<HostName> concerned;
+    for (const Placed& placed : outcome_.selected) concerned.push_back(placed.host);
+    CCTL_TRY(ConcernedHosts usable,
+             awaitConcerned(operation_, concerned, request_.skip_unreachable));
+    outcome_.skipped = std::move(usable.skipped);
     if (!request_.dry_run) CCTL_CHECK(actOnEach(selected));
     outcome_.took = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - before);
     return std::move(outcome_);
@@ -266,23 +270,6 @@ class Lifecycle {
     if (request_.host) return fmt::format("{} has no instance on {}", target, *request_.host);
     return fmt::format("{} is not deployed; deploy it with 'clusterctl deploy {} VERSION'", target,
                        request_.targets.front().service);
-  }
-
-  Result<void> awaitConcerned() {
-    std::vector<HostName> hosts;
-    for (const Placed& placed : outcome_.selected) hosts.push_back(placed.host);
-    HostErrors errors;
-    connectedOf(operation_.fleet, hosts, errors);
-    if (errors.empty()) return {};
-    if (!request_.skip_unreachable) {
-      const Error error = describeHostErrors(errors);
-      return fail(error.code,
-                  "nothing was changed: {}\nbring them back, or leave them out with "
-                  "--skip-unreachable",
-                  error.message);
-    }
-    for (const auto& [host, error] : errors) outcome_.skipped.push_back(host);
-    return {};
   }
 
   Result<void> actOnEach(const ByService& selected) {

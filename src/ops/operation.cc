@@ -61,6 +61,27 @@ Error describeHostErrors(const HostErrors& errors) {
   return Error{code, fmt::format("cannot use {}:{}", foldNodeSet(names), reasons)};
 }
 
+Result<ConcernedHosts> awaitConcerned(Operation& operation, const std::vector<HostName>& hosts,
+                                      bool skip_unreachable) {
+  ConcernedHosts concerned;
+  HostErrors errors;
+  concerned.connected = connectedOf(operation.fleet, hosts, errors);
+  for (const auto& [host, error] : errors)
+    if (error.code == Code::kCancelled) return fail(error);
+  if (!errors.empty() && !skip_unreachable) {
+    const Error error = describeHostErrors(errors);
+    return fail(error.code,
+                "nothing was changed: {}\nbring them back, or leave them out with "
+                "--skip-unreachable",
+                error.message);
+  }
+  for (const auto& [host, error] : errors) {
+    operation.events.warning(host.str(), "left out: " + error.message);
+    concerned.skipped.push_back(host);
+  }
+  return concerned;
+}
+
 Result<HostErrors> pushNames(Operation& operation, const std::set<ServiceName>& services,
                              const std::vector<HostName>& hosts) {
   CCTL_TRY(const auto all, endpointsOf(operation.registers, services));

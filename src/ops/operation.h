@@ -43,6 +43,18 @@ std::vector<HostConnection*> connectedOf(Fleet& fleet, const std::vector<HostNam
 // kUnreachable (or the errors' own code when they agree), naming the hosts, folded.
 Error describeHostErrors(const HostErrors& errors);
 
+// The hosts that a change concerns, as far as they can be used.
+struct ConcernedHosts {
+  std::vector<HostConnection*> connected;
+  std::vector<HostName> skipped;  // unreachable and left out on request, each with a warning
+};
+
+// Blocks until each is connected or has failed. Fails before any change when one cannot be used,
+// unless `skip_unreachable`; kCancelled in any case.
+[[nodiscard]] Result<ConcernedHosts> awaitConcerned(Operation& operation,
+                                                    const std::vector<HostName>& hosts,
+                                                    bool skip_unreachable);
+
 // Pushes what the registers say of these services (all when empty) to hosts that are connected;
 // returns the hosts that did not take it.
 [[nodiscard]] Result<HostErrors> pushNames(Operation& operation,

@@ -13,7 +13,8 @@ using EnumName = std::pair<E, std::string_view>;
 static auto enumNames(ProbeKind) {
   return std::array{
       EnumName<ProbeKind>{ProbeKind::kNone, "none"}, EnumName<ProbeKind>{ProbeKind::kTcp, "tcp"},
-      EnumName<ProbeKind>{ProbeKind::kHttp, "http"}, EnumName<ProbeKind>{ProbeKind::kExec, "exec"}};
+      EnumName<ProbeKind>{ProbeKind::kHttp, "http"}, EnumName<ProbeKind>{ProbeKind::kExec, "exec"},
+      EnumName<ProbeKind>{ProbeKind::kNotify, "notify"}};
 }
 
 static auto enumNames(RestartWhen) {
@@ -45,7 +46,16 @@ static auto enumNames(EventKind) {
                     EnumName<K>{K::kRefused, "refused"},
                     EnumName<K>{K::kNames, "names"},
                     EnumName<K>{K::kAdopt, "adopt"},
-                    EnumName<K>{K::kLost, "lost"}};
+                    EnumName<K>{K::kLost, "lost"},
+                    EnumName<K>{K::kUnhealthy, "unhealthy"},
+                    EnumName<K>{K::kHealthy, "healthy"},
+                    EnumName<K>{K::kHook, "hook"}};
+}
+
+static auto enumNames(AlertKind) {
+  using K = AlertKind;
+  return std::array{EnumName<K>{K::kCrash, "crash"}, EnumName<K>{K::kCrashLoop, "crash-loop"},
+                    EnumName<K>{K::kUnhealthy, "unhealthy"}};
 }
 
 std::string stateName(InstanceState state) { return nameOfEnum(state); }
@@ -64,7 +74,7 @@ CCTL_FIELDS(HelloReply) {
   v("protocol", m.protocol), v("version", m.version), v("digest", m.digest);
   v("cluster", m.cluster), v("host", m.host), v("root", m.root), v.maybe("advertise", m.advertise);
   v("boot_id", m.boot_id), v("acceptor", m.acceptor), v("pid", m.pid), v("uid", m.uid),
-      v("now", m.now);
+      v.maybe("user", m.user), v("now", m.now);
 }
 CCTL_FIELDS(ReleaseFile) {
   v("path", m.path), v.maybe("sha256", m.sha256), v.maybe("size", m.size);
@@ -88,6 +98,10 @@ CCTL_FIELDS(VerifyItem) {
 CCTL_FIELDS(Probe) {
   v("kind", m.kind), v.maybe("port", m.port), v.maybe("path", m.path), v.maybe("argv", m.argv);
 }
+CCTL_FIELDS(Liveness) {
+  v("probe", m.probe), v("interval", m.interval), v("timeout", m.timeout);
+  v("failures", m.failures);
+}
 CCTL_FIELDS(RestartPolicy) {
   v("when", m.when), v("backoff_min", m.backoff_min), v("backoff_max", m.backoff_max);
   v("limit_count", m.limit_count), v("limit_window", m.limit_window);
@@ -97,12 +111,14 @@ CCTL_FIELDS(GenerationSpec) {
   v("service", m.service), v("index", m.index), v("generation", m.generation);
   v("version", m.version), v("release_digest", m.release_digest), v("spec_digest", m.spec_digest);
   v("argv", m.argv), v("env", m.env), v.maybe("user", m.user), v("ports", m.ports);
+  v.maybe("sockets", m.sockets), v.maybe("live", m.live);
   v("config", m.config), v("ready", m.ready), v("start_timeout", m.start_timeout);
   v("restart", m.restart), v("stop_signal", m.stop_signal), v("stop_grace", m.stop_grace);
   v.maybe("limit_nofile", m.limit_nofile), v.maybe("limit_core", m.limit_core);
+  v.maybe("limit_memory", m.limit_memory), v.maybe("limit_cpu", m.limit_cpu);
   v("log_max_size", m.log_max_size), v("log_keep", m.log_keep);
 }
-CCTL_FIELDS(PortWish) { v("name", m.name), v.maybe("fixed", m.fixed); }
+CCTL_FIELDS(PortWish) { v("name", m.name), v.maybe("fixed", m.fixed), v.maybe("socket", m.socket); }
 CCTL_FIELDS(AllocateRequest) {
   v("instance", m.instance), v("ports", m.ports), v("pool_low", m.pool_low);
   v("pool_high", m.pool_high), v.maybe("avoid", m.avoid), v("caller", m.caller);
@@ -111,8 +127,9 @@ CCTL_FIELDS(AllocateReply) { v("generation", m.generation), v("ports", m.ports);
 CCTL_FIELDS(PrepareRequest) { v("spec", m.spec), v("caller", m.caller); }
 CCTL_FIELDS(GenerationRequest) { v("instance", m.instance), v.maybe("generation", m.generation); }
 CCTL_FIELDS(ExitReport) {
-  v("pid", m.pid), v("at", m.at), v.maybe("exit_status", m.exit_status);
-  v.maybe("signal", m.signal), v.maybe("core", m.core), v("uptime", m.uptime);
+  v("pid", m.pid), v.maybe("start_ticks", m.start_ticks), v("at", m.at);
+  v.maybe("exit_status", m.exit_status), v.maybe("signal", m.signal), v.maybe("core", m.core);
+  v.maybe("core_file", m.core_file), v.maybe("restarts", m.restarts), v("uptime", m.uptime);
   v.maybe("cpu_user", m.cpu_user), v.maybe("cpu_system", m.cpu_system);
   v.maybe("max_rss", m.max_rss), v.maybe("last_lines", m.last_lines);
 }
@@ -145,6 +162,8 @@ CCTL_FIELDS(InstanceStatus) {
   v("state", m.state), v("current", m.current), v("wanted", m.wanted), v("pid", m.pid);
   v("since", m.since), v("ports", m.ports), v("restarts", m.restarts), v.maybe("rss", m.rss);
   v.maybe("cpu", m.cpu), v.maybe("threads", m.threads), v.maybe("fds", m.fds);
+  v.maybe("io_read", m.io_read), v.maybe("io_written", m.io_written);
+  v.maybe("status_text", m.status_text), v.maybe("not_limited", m.not_limited);
   v.maybe("note", m.note), v.maybe("last_exit", m.last_exit);
 }
 CCTL_FIELDS(StatusRequest) { v.maybe("service", m.service); }
@@ -152,6 +171,7 @@ CCTL_FIELDS(HostStatus) {
   v("host", m.host), v("now", m.now), v("uptime", m.uptime), v("load1", m.load1), v("cpus", m.cpus);
   v("memory_total", m.memory_total), v("memory_available", m.memory_available);
   v("disk_total", m.disk_total), v("disk_free", m.disk_free), v("shim_version", m.shim_version);
+  v.maybe("net_received", m.net_received), v.maybe("net_sent", m.net_sent);
   v("shim_since", m.shim_since), v("boot_hook", m.boot_hook);
 }
 CCTL_FIELDS(LogsRequest) {
@@ -166,6 +186,26 @@ CCTL_FIELDS(Event) {
 CCTL_FIELDS(EventsRequest) {
   v.maybe("after", m.after), v.maybe("since", m.since), v.maybe("follow", m.follow);
 }
+CCTL_FIELDS(CoresRequest) { v.maybe("service", m.service); }
+CCTL_FIELDS(Core) {
+  v("service", m.service), v("index", m.index), v("name", m.name), v("size", m.size), v("at", m.at);
+  v.maybe("pid", m.pid), v.maybe("version", m.version), v.maybe("release_digest", m.release_digest);
+  v.maybe("executable", m.executable), v.maybe("signal", m.signal);
+}
+CCTL_FIELDS(CoreReadRequest) { v("instance", m.instance), v("name", m.name); }
+CCTL_FIELDS(DoctorRequest) {}
+CCTL_FIELDS(DoctorReply) {
+  v("now", m.now), v.maybe("boot_hook", m.boot_hook);
+  v.maybe("boot_hook_problem", m.boot_hook_problem), v.maybe("core_pattern", m.core_pattern);
+  v.maybe("core_uses_pid", m.core_uses_pid), v.maybe("local_port_low", m.local_port_low);
+  v.maybe("local_port_high", m.local_port_high), v.maybe("disk_total", m.disk_total);
+  v.maybe("disk_free", m.disk_free), v.maybe("inodes_total", m.inodes_total);
+  v.maybe("inodes_free", m.inodes_free), v.maybe("nofile_hard", m.nofile_hard);
+  v.maybe("cgroup", m.cgroup), v.maybe("cgroup_problem", m.cgroup_problem);
+  v.maybe("problems", m.problems);
+}
+CCTL_FIELDS(Hook) { v("on", m.on), v("argv", m.argv); }
+CCTL_FIELDS(HooksRequest) { v("hooks", m.hooks); }
 CCTL_FIELDS(RegisterReadRequest) { v("key", m.key); }
 CCTL_FIELDS(RegisterValue) { v("revision", m.revision), v("value", m.value), v("age", m.age); }
 CCTL_FIELDS(RegisterWriteRequest) {
@@ -271,6 +311,10 @@ CCTL_REQUEST(ForgetRequest, "forget")
 CCTL_REQUEST(StatusRequest, "status")
 CCTL_REQUEST(LogsRequest, "logs")
 CCTL_REQUEST(EventsRequest, "events")
+CCTL_REQUEST(CoresRequest, "cores")
+CCTL_REQUEST(CoreReadRequest, "core-read")
+CCTL_REQUEST(DoctorRequest, "doctor")
+CCTL_REQUEST(HooksRequest, "hooks")
 CCTL_REQUEST(RegisterReadRequest, "register-read")
 CCTL_REQUEST(RegisterWriteRequest, "register-write")
 CCTL_REQUEST(RegisterListRequest, "register-list")
@@ -296,6 +340,8 @@ CCTL_VALUE(ExitReport)
 CCTL_VALUE(InstanceStatus)
 CCTL_VALUE(HostStatus)
 CCTL_VALUE(Event)
+CCTL_VALUE(Core)
+CCTL_VALUE(DoctorReply)
 CCTL_VALUE(RegisterValue)
 CCTL_VALUE(RegisterWriteReply)
 CCTL_VALUE(RegisterListReply)

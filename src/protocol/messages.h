@@ -55,6 +55,7 @@ struct HelloReply {
   std::string acceptor;  // UUID of this host's registry store
   int pid = 0;
   unsigned uid = 0;
+  std::string user;  // the login that the shim runs as
   WallTime now{};
 };
 
@@ -111,13 +112,24 @@ struct VerifyItem {
 
 // ---- generations -----------------------------------------------------------------------------
 
-enum class ProbeKind { kNone, kTcp, kHttp, kExec };
+// kNotify: the service says so itself, by sd_notify(3).
+enum class ProbeKind { kNone, kTcp, kHttp, kExec, kNotify };
 struct Probe {
   ProbeKind kind = ProbeKind::kNone;
   std::string port;               // name, for tcp and http
   std::string path;               // for http
   std::vector<std::string> argv;  // for exec
   bool operator==(const Probe&) const = default;
+};
+
+// Asked again and again once the service is ready. `failures` failures in a row: unhealthy, and
+// restarted. With kNotify a watchdog: WATCHDOG=1 must come within interval × failures.
+struct Liveness {
+  Probe probe;
+  Millis interval{1'000};
+  Millis timeout{500};  // of one attempt
+  int failures = 3;
+  bool operator==(const Liveness&) const = default;
 };
 
 enum class RestartWhen { kAlways, kOnFailure, kNever };
@@ -149,14 +161,18 @@ struct GenerationSpec {
   std::map<std::string, std::string> env;
   std::string user;  // empty: as the shim
   std::map<std::string, int> ports;
+  std::vector<std::string> sockets;  // those of the ports that the shim binds and passes on
   std::vector<ConfigFile> config;
   Probe ready;
+  std::optional<Liveness> live;
   Millis start_timeout{30'000};
   RestartPolicy restart;
   int stop_signal = 15;
   Millis stop_grace{10'000};
   std::optional<uint64_t> limit_nofile;
-  std::optional<uint64_t> limit_core;  // bytes; UINT64_MAX: unlimited
+  std::optional<uint64_t> limit_core;    // bytes; UINT64_MAX: unlimited
+  std::optional<uint64_t> limit_memory;  // bytes, of all its processes together
+  std::optional<int> limit_cpu;          // thousandths of a processor
   uint64_t log_max_size = 64u << 20;
   int log_keep = 5;
   bool operator==(const GenerationSpec&) const = default;
@@ -165,6 +181,8 @@ struct GenerationSpec {
 struct PortWish {
   std::string name;
   int fixed = 0;  // 0: any free one of the pool
+  // Bound by the shim and passed on: all generations of the instance share one port.
+  bool socket = false;
 };
 
 // A new generation number and ports that were free on 0.0.0.0 and :: a moment ago, kept for this
@@ -199,10 +217,13 @@ enum class InstanceState { kStopped, kStarting, kReady, kUnhealthy, kStopping, k
 
 struct ExitReport {
   int pid = 0;
+  uint64_t start_ticks = 0;  // since boot: with the pid, which process it was
   WallTime at{};
   std::optional<int> exit_status;  // neither: not known (the shim was not its parent)
   std::optional<int> signal;
-  bool core = false;
+  bool core = false;      // the kernel says that it wrote one
+  std::string core_file;  // where it was found
+  int restarts = 0;       // before this run, since it was started by order
   Millis uptime{0};
   Millis cpu_user{0};
   Millis cpu_system{0};
@@ -289,6 +310,10 @@ struct InstanceStatus {
   Millis cpu{0};
   int threads = 0;
   int fds = 0;
+  uint64_t io_read = 0;  // bytes from and to disks, of the main process
+  uint64_t io_written = 0;
+  std::string status_text;             // what the service says of itself, by sd_notify(3)
+  std::vector<std::string> not_limited;  // limits that this host cannot apply, and why
   std::string note;  // "backoff 3.2 s", "bin/x: content differs", "stopped by alice@ws"
   std::optional<ExitReport> last_exit;
 };
@@ -307,6 +332,8 @@ struct HostStatus {
   uint64_t memory_available = 0;
   uint64_t disk_total = 0;  // of the file system of ROOT
   uint64_t disk_free = 0;
+  uint64_t net_received = 0;  // bytes since boot, all interfaces but lo
+  uint64_t net_sent = 0;
   std::string shim_version;
   WallTime shim_since{};
   bool boot_hook = false;
@@ -337,6 +364,9 @@ enum class EventKind {
   kNames,
   kAdopt,
   kLost,
+  kUnhealthy,
+  kHealthy,
+  kHook,  // a hook of `alerts` failed
 };
 struct Event {
   uint64_t seq = 0;
@@ -359,6 +389,68 @@ struct EventsRequest {
   std::optional<WallTime> since;
   bool follow = false;
 };
+
+// ---- cores -----------------------------------------------------------------------------------
+
+// Items Core, newest first; reply Empty.
+struct CoresRequest {
+  std::string service;  // empty: all
+};
+struct Core {
+  std::string service;
+  int index = 0;
+  std::string name;  // of the file in the instance's core directory
+  uint64_t size = 0;
+  WallTime at{};
+  // From the journal, where its exit is still there; else empty.
+  int pid = 0;
+  std::string version;
+  std::string release_digest;
+  std::string executable;  // relative to the release, or absolute
+  int signal = 0;
+};
+
+// Data frames with the file's bytes; reply Empty.
+struct CoreReadRequest {
+  InstanceRef instance;
+  std::string name;
+};
+
+// ---- doctor ----------------------------------------------------------------------------------
+
+// What a host is like, for `clusterctl doctor`. What cannot be read is empty or 0.
+struct DoctorRequest {};
+struct DoctorReply {
+  WallTime now{};
+  std::string boot_hook;  // "systemd", "cron.d", "crontab"; empty: none
+  std::string boot_hook_problem;
+  std::string core_pattern;  // /proc/sys/kernel/core_pattern
+  bool core_uses_pid = false;
+  int local_port_low = 0;  // ip_local_port_range
+  int local_port_high = 0;
+  uint64_t disk_total = 0;  // of the file system of ROOT
+  uint64_t disk_free = 0;
+  uint64_t inodes_total = 0;
+  uint64_t inodes_free = 0;
+  uint64_t nofile_hard = 0;
+  std::string cgroup;          // "v2", "v1"; empty: limits on memory and CPU cannot be applied
+  std::string cgroup_problem;  // why not
+  std::vector<std::string> problems;  // damaged files and the like, in words
+};
+
+// ---- hooks -----------------------------------------------------------------------------------
+
+enum class AlertKind { kCrash, kCrashLoop, kUnhealthy };
+// Run by the shim with the event as one JSON object on standard input, whoever is connected.
+struct Hook {
+  std::vector<AlertKind> on;
+  std::vector<std::string> argv;  // absolute path first
+  bool operator==(const Hook&) const = default;
+};
+// Replaces all hooks of this host.
+struct HooksRequest {
+  std::vector<Hook> hooks;
+};  // → Empty
 
 // ---- registers -------------------------------------------------------------------------------
 

@@ -177,10 +177,17 @@ Result<void> handOver(const InstallRequest& request, const std::string& digest, 
   return bringUp(request, systemd);
 }
 
+Result<void> letIn(const InstallRequest& request) {
+  std::set<unsigned> operators = loadOperators(request.root);
+  operators.insert(request.operators.begin(), request.operators.end());
+  return saveOperators(request.root, operators);
+}
+
 Result<InstallOutcome> leaveNewer(const InstallRequest& request, const std::string& version) {
   InstallOutcome outcome;
   CCTL_TRY(const bool started, startDaemon(request.root));
   if (started) outcome.action = InstallOutcome::Action::kStarted;
+  CCTL_CHECK(letIn(request));
   CCTL_TRY(const auto hello, greet(request.root));
   outcome.version = hello.version;
   outcome.digest = hello.digest;
@@ -206,9 +213,7 @@ Result<Placed> place(const InstallRequest& request) {
   ::free(before);
   CCTL_CHECK(pointCurrent(request.root, binary));
   removeOldBinaries(request.root, binary, previous);
-  std::set<unsigned> operators = loadOperators(request.root);
-  operators.insert(request.operators.begin(), request.operators.end());
-  CCTL_CHECK(saveOperators(request.root, operators));
+  CCTL_CHECK(letIn(request));
   if (request.boot_hook)
     placed.hook = installBootHook(request.root, request.cluster);
   else

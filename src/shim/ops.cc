@@ -8,6 +8,7 @@
 #include "base/version.h"
 #include "shim/proc.h"
 #include "shim/streams.h"
+#include "shim/users.h"
 
 namespace cctl::shim {
 namespace {
@@ -105,6 +106,7 @@ Kept Ops::hello(const HelloRequest& request, const Responder& responder) {
   if (registers_) reply.acceptor = (*registers_)->uuid();
   reply.pid = ::getpid();
   reply.uid = ::geteuid();
+  reply.user = thisUser().name;
   reply.now = host_.loop.clock().wall();
   responder.reply(encodeReply(reply));
   return nullptr;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <vector>
 
 #include "base/digest.h"
@@ -146,6 +147,7 @@ Result<HostProbe> parseProbe(const HostLink& link, const std::string& text) {
 struct Installed {
   std::string version, digest;
   bool running = false;
+  std::set<unsigned long> operators;  // uids that it lets in beside root
 };
 
 Installed parseInstalled(const std::optional<std::string>& info) {
@@ -160,6 +162,9 @@ Installed parseInstalled(const std::optional<std::string>& info) {
   installed.version = text("version");
   installed.digest = text("digest");
   const auto running = json->find("running");
+  if (const auto uids = json->find("operators"); uids != json->end() && uids->is_array())
+    for (const auto& uid : *uids)
+      if (uid.is_number_unsigned()) installed.operators.insert(uid.get<unsigned long>());
   installed.running = running != json->end() && running->is_boolean() && running->get<bool>();
   return installed;
 }
@@ -175,8 +180,11 @@ std::vector<unsigned long> versionNumbers(const std::string& version) {
   }
 }
 
-bool isUpToDate(const Installed& installed, const BootstrapRequest& request) {
+bool isUpToDate(const Installed& installed, const HostProbe& probe,
+                const BootstrapRequest& request) {
   if (!installed.running || installed.version.empty()) return false;
+  // Another login that may become root is let in by the installer.
+  if (probe.uid != 0 && !installed.operators.contains(probe.uid)) return false;
   if (installed.digest == request.shim_sha256) return true;
   return versionNumbers(installed.version) > versionNumbers(request.shim_version);
 }
@@ -309,7 +317,7 @@ Result<BootstrapResult> bootstrap(HostLink& link, const BootstrapRequest& reques
                                   Deadline deadline, const CancelToken* cancel) {
   BootstrapResult result;
   CCTL_TRY(result.probe, probeHost(link, request.root, deadline, cancel));
-  if (!request.force && isUpToDate(parseInstalled(result.probe.shim_info), request)) return result;
+  if (!request.force && isUpToDate(parseInstalled(result.probe.shim_info), result.probe, request)) return result;
   if (result.probe.machine != request.shim_machine) {
     return fail(Code::kFailed,
                 "{}: this host is {}, and this clusterctl carries a shim for {} only",

@@ -15,8 +15,7 @@
 namespace cctl::ssh {
 namespace {
 
-// AES-GCM first: with the processor's AES it costs a third of chacha20-poly1305, and it is
-// rekeyed after 64 GiB instead of 1.
+// AES-GCM first: it is rekeyed after 64 GiB instead of 1.
 constexpr const char* kCiphers =
     "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,"
     "aes128-ctr,aes192-ctr,aes256-ctr";

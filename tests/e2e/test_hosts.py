@@ -149,9 +149,25 @@ class HostsTest(unittest.TestCase):
                  "web/1 up after the boot, by the user's crontab")
         c.web("other", more="user: nobody\n")
         c.release("other", "1.0.0")
-        done = c.run("deploy", "other", "1.0.0", check=None)
-        self.assertNotEqual(done.returncode, 0)
-        self.assertIn("nobody", done.stdout + done.stderr)
+        done = c.run("deploy", "other", "1.0.0", check=65)
+        self.assertIn("cannot become another user", done.stderr)
+        self.assertFalse(os.path.exists(os.path.join(c.bed.live_root(1), "home/plain/.clusterctl/services/other/1.0.0")),
+                         "refused before anything was pushed")
+
+    def test_another_login_that_may_become_root_is_let_in(self):
+        c = self.cluster(1)
+        self.deployed(c, place="{hosts: [host1]}")
+        c.bed.exec(1, "sh", "-c", 
+                   "echo 'second:x:1002:1002::/home/second:/bin/bash' >> /etc/passwd;"
+                   "echo 'second:*:19000:0:99999:7:::' >> /etc/shadow;"
+                   "echo 'second ALL=(root) NOPASSWD: ALL' >> /etc/sudoers;"
+                   "mkdir /home/second && cp -r /home/deploy/.ssh /home/second/ && chown -R 1002 /home/second")
+        text = open(f"{c.inventory}/cluster.yaml").read()
+        c.write("cluster.yaml", text.replace("user: deploy", "user: second"))
+        c.run("status", check=4)  # looking places nothing
+        c.release("web", "1.1.0")
+        c.run("deploy", "web", "1.1.0")
+        self.assertEqual(c.versions("web"), ["1.1.0"])
 
     def test_a_service_user_is_honoured_as_root(self):
         c = self.cluster(1)

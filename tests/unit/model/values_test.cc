@@ -159,6 +159,11 @@ TEST_CASE("a script's interpreter must be there") {
         std::vector<std::string>{"bin/run needs /usr/bin/python3, which the host does not have"});
   host.interpreters->insert("/usr/bin/python3");
   CHECK(checkFit(info, host).empty());
+  // What lies deep in the tree may never run.
+  info.scripts.push_back({"node_modules/tool/configure", "/usr/bin/perl", ""});
+  CHECK(checkFit(info, host).empty());
+  info.scripts.push_back({"start", "/usr/bin/ruby", ""});
+  CHECK(checkFit(info, host).size() == 1);
 }
 
 TEST_CASE("dotted numbers compare as numbers") {
