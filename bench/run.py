@@ -89,7 +89,7 @@ def main(arguments):
     if parsed.json:
         with open(parsed.json, "w", encoding="utf-8") as f:
             f.write(figures.as_json({n: m for n, m in done.items() if m is not None}) + "\n")
-    failed = any(m is None for m in done.values())
+    failed = any(m is None or any(f.ours is None for f in m) for m in done.values())
     missed = any(f.met is False for m in done.values() if m for f in m)
     return 1 if failed or (missed and parsed.strict) else 0
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 
 from figures import Figure, median, times
 
@@ -19,7 +20,6 @@ from .supervisors import (PEERS, Daemontools, Floor, Ours, OursLarge, Runit, Run
 NAME = "supervisor"
 ABOUT = "restart, memory, cold start, idle, log capture: the shim, a floor program and four others"
 PACKAGES = ["gcc", "libc6-dev", "runit", "s6", "daemontools", "supervisor"]
-PARTS = ("steady", "crash", "logs")
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SERVICES = 100
@@ -346,6 +346,19 @@ def logs_figures(site):
 # ---- all -----------------------------------------------------------------------------------------
 
 
+PARTS = {"steady": steady_figures, "crash": crash_figures, "logs": logs_figures}
+
+
+def measured(part, measure, site):
+    """One part's figures; one that fails takes no other with it."""
+    try:
+        return measure(site)
+    except Exception as error:
+        traceback.print_exc()
+        processes.end_all()
+        return [Figure(part, "", None, notes=[f"not measured: {error}"])]
+
+
 def run(options):
     if os.geteuid() != 0:
         raise PermissionError("the supervisor bench runs as root: some of the others need it")
@@ -356,10 +369,9 @@ def run(options):
     site = Site(options)
     figures = []
     try:
-        for part, measure in (("steady", steady_figures), ("crash", crash_figures),
-                              ("logs", logs_figures)):
+        for part, measure in PARTS.items():
             if options.wants(part):
-                figures += measure(site)
+                figures += measured(part, measure, site)
     finally:
         processes.end_all()
         site.remove()
