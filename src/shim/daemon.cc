@@ -92,6 +92,7 @@ Daemon::Daemon(std::string root, Identity identity, Inherited inherited, std::st
     : inherited_(std::move(inherited)),
       exits_(duplicate(inherited_.fds.exits)),
       fds_(duplicate(inherited_.fds.store_in), duplicate(inherited_.fds.store_out)),
+      sockets_(fds_),
       loop_(clock_),
       state_(paths::stateFile(root), loop_, StateMemory(duplicate(inherited_.fds.state))),
       store_(root, clock_),
@@ -106,6 +107,7 @@ Daemon::Daemon(std::string root, Identity identity, Inherited inherited, std::st
             *inherited_.survivors,
             *inherited_.mover,
             fds_,
+            sockets_,
             inherited_.anchor},
       registers_(registry::RegisterStore::open(paths::acceptorDir(root), clock_)),
       names_(root, host_.identity.cluster, loop_),
@@ -118,7 +120,8 @@ Daemon::Daemon(std::string root, Identity identity, Inherited inherited, std::st
           [this](std::string_view payload, const Responder& responder) {
             return ops_.begin(payload, responder);
           }),
-      naming_(loop_, names_) {}
+      naming_(loop_, names_),
+      notify_(loop_, fds_) {}
 
 Daemon::~Daemon() = default;
 
@@ -185,6 +188,9 @@ void Daemon::loadState() {
 
 Result<void> Daemon::listen() {
   watchSignals();
+  CCTL_CHECK(notify_.listen(paths::notifySocket(host_.root), [this](int pid, const auto& said) {
+    supervisor_.onNotification(pid, said);
+  }));
   CCTL_CHECK(control_.listen(paths::controlSocket(host_.root)));
   return naming_.listen(paths::namingSocket(host_.root));
 }

@@ -10,6 +10,7 @@
 #include "shim/host.h"
 #include "shim/names.h"
 #include "shim/naming_server.h"
+#include "shim/notify_socket.h"
 #include "shim/ops.h"
 #include "shim/supervisor.h"
 
@@ -53,6 +54,7 @@ class Daemon {
   Inherited inherited_;
   ExitLog exits_;
   FdStore fds_;
+  Sockets sockets_;
   EventLoop loop_;
   State state_;
   Store store_;
@@ -64,6 +66,7 @@ class Daemon {
   Ops ops_;
   ControlServer control_;
   NamingServer naming_;
+  NotifySocket notify_;
   Fd signals_;
   Watch signal_watch_;
   Fd anchor_;

@@ -15,6 +15,7 @@
 #include "model/host_paths.h"
 #include "model/names.h"
 #include "shim/release_manifest.h"
+#include "shim/spawn.h"
 
 namespace cctl::shim {
 namespace {
@@ -49,18 +50,37 @@ Result<void> checkCommand(const GenerationSpec& spec) {
   return {};
 }
 
-Result<void> checkProbe(const GenerationSpec& spec) {
-  const protocol::Probe& probe = spec.ready;
+Result<void> checkProbe(const GenerationSpec& spec, const protocol::Probe& probe,
+                        std::string_view which) {
   const bool on_port = probe.kind == ProbeKind::kTcp || probe.kind == ProbeKind::kHttp;
   if (on_port && spec.ports.count(probe.port) == 0)
-    return fail(Code::kBadInput, "the readiness probe names port \"{}\", which is not declared",
-                probe.port);
+    return fail(Code::kBadInput, "the {} probe names port \"{}\", which is not declared",
+                which, probe.port);
   if (probe.kind == ProbeKind::kHttp && (probe.path.empty() || probe.path.front() != '/' ||
                                          probe.path.find_first_of(" \r\n") != std::string::npos))
     return fail(Code::kBadInput, "\"{}\" is not a path to probe", probe.path);
   if (probe.kind == ProbeKind::kExec &&
       (probe.argv.empty() || std::any_of(probe.argv.begin(), probe.argv.end(), hasNul)))
-    return fail(Code::kBadInput, "the readiness probe has no command");
+    return fail(Code::kBadInput, "the {} probe has no command", which);
+  return {};
+}
+
+Result<void> checkLiveness(const GenerationSpec& spec) {
+  if (!spec.live) return {};
+  const protocol::Liveness& live = *spec.live;
+  if (live.probe.kind == ProbeKind::kNone || live.interval.count() < 1 ||
+      live.timeout.count() < 1 || live.failures < 1)
+    return fail(Code::kBadInput, "the liveness probe asks nothing, or never");
+  return checkProbe(spec, live.probe, "liveness");
+}
+
+Result<void> checkSockets(const GenerationSpec& spec) {
+  if (spec.sockets.size() > SpawnRequest::kMaxSockets)
+    return fail(Code::kBadInput, "{} sockets, where {} can be passed", spec.sockets.size(),
+                SpawnRequest::kMaxSockets);
+  for (const std::string& name : spec.sockets)
+    if (spec.ports.count(name) == 0)
+      return fail(Code::kBadInput, "socket \"{}\" is not a declared port", name);
   return {};
 }
 
@@ -187,7 +207,9 @@ Result<void> checkSpec(const GenerationSpec& spec) {
   CCTL_CHECK(parseVersion(spec.version));
   CCTL_CHECK(checkNumbers(spec));
   CCTL_CHECK(checkCommand(spec));
-  CCTL_CHECK(checkProbe(spec));
+  CCTL_CHECK(checkProbe(spec, spec.ready, "readiness"));
+  CCTL_CHECK(checkLiveness(spec));
+  CCTL_CHECK(checkSockets(spec));
   return checkConfig(spec.config);
 }
 

@@ -10,6 +10,7 @@
 #include "shim/journal.h"
 #include "shim/log_mover.h"
 #include "shim/state.h"
+#include "shim/sockets.h"
 #include "shim/store.h"
 #include "shim/survivors.h"
 
@@ -35,6 +36,7 @@ struct Host {
   Survivors& survivors;
   LogMover& mover;
   FdStore& fds;
+  Sockets& sockets;
   int anchor = 0;  // pid; 0: there is none
 };
 

@@ -13,8 +13,9 @@ enum class ProcessEvent {
   kExit,      // the process has ended
   kTimer,     // the backoff is over, or the grace of a stop
   kNoLaunch,  // it could not be started at all
+  kUnhealthy,  // its liveness probe failed often enough
 };
-constexpr int kProcessEvents = 7;
+constexpr int kProcessEvents = 8;
 constexpr int kProcessStates = 7;
 
 enum class ProcessAction {
@@ -29,6 +30,7 @@ enum class ProcessAction {
   kDied,        // it ended by itself: restarted by policy, or failed
   kBecomeReady,
   kGiveUp,  // never became ready: stop it, then failed or restarted by policy
+  kBecomeUnhealthy,  // said, and restarted where the policy allows
   kRest,    // out of backoff or failed, into stopped
 };
 

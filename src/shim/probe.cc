@@ -209,6 +209,7 @@ class ExecAttempt final : public Attempt {
     if (::waitpid(pid_, &status, WNOHANG) != pid_) return false;
     ::kill(-pid_, SIGKILL);  // what it left behind
     pid_ = 0;
+    exit_watch_.reset();  // it would go on telling, and pid 0 is the shim's own group
     while (text_.size() < kMaxAnswer && readOutput()) {
     }
     const bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
@@ -245,6 +246,7 @@ ReadinessProbe::ReadinessProbe(EventLoop& loop, ProbeTarget target, Accept accep
       accept_(std::move(accept)),
       on_ready_(std::move(on_ready)),
       interval_(kFirstInterval) {
+  if (target_.probe.kind == ProbeKind::kNotify) return;  // the service says so itself
   if (target_.probe.kind == ProbeKind::kNone)
     timer_ = loop_.after(kSettle, [on_ready = on_ready_] { on_ready(); });
   else
@@ -268,6 +270,30 @@ void ReadinessProbe::onAnswer(bool ok, std::string answer) {
   }
   timer_ = loop_.after(interval_, [this] { attempt(); });
   interval_ = std::min(interval_ * 2, kLongestInterval);
+}
+
+LivenessProbe::LivenessProbe(EventLoop& loop, ProbeTarget target, Millis interval, int failures,
+                             OnChange on_change)
+    : loop_(loop),
+      target_(std::move(target)),
+      interval_(interval),
+      failures_(failures),
+      on_change_(std::move(on_change)) {
+  timer_ = loop_.after(interval_, [this] { attempt(); });
+}
+
+void LivenessProbe::attempt() {
+  timer_ = loop_.after(interval_, [this] { attempt(); });
+  attempt_ = ProbeAttempt::begin(
+      loop_, target_, [this](bool ok, const std::string& answer) { onAnswer(ok, answer); });
+}
+
+void LivenessProbe::onAnswer(bool ok, const std::string& answer) {
+  const bool was_failing = failed_ >= failures_;
+  failed_ = ok ? 0 : failed_ + 1;
+  const auto on_change = on_change_;  // it may destroy this
+  if (ok && was_failing) return on_change(true, answer);
+  if (!ok && failed_ == failures_) on_change(false, answer);
 }
 
 }  // namespace cctl::shim

@@ -54,4 +54,27 @@ class ReadinessProbe {
   std::string last_answer_;
 };
 
+// Asks at an interval, as long as it lives; tells of each change: so many failures in a row, and the
+// first success after them.
+class LivenessProbe {
+ public:
+  using OnChange = std::function<void(bool healthy, const std::string& answer)>;
+  // `loop` must outlive it.
+  LivenessProbe(EventLoop& loop, ProbeTarget target, Millis interval, int failures,
+                OnChange on_change);
+
+ private:
+  void attempt();
+  void onAnswer(bool ok, const std::string& answer);
+
+  EventLoop& loop_;
+  ProbeTarget target_;
+  const Millis interval_;
+  const int failures_;
+  OnChange on_change_;
+  std::unique_ptr<ProbeAttempt> attempt_;
+  Timer timer_;
+  int failed_ = 0;  // in a row
+};
+
 }  // namespace cctl::shim

@@ -167,6 +167,34 @@ int countFds(int pid) {
   return names ? static_cast<int>(names->size()) : 0;
 }
 
+IoFigures ioFigures(int pid) {
+  const auto text = readFile(fmt::format("/proc/{}/io", pid), 4096);
+  if (!text) return {};
+  const auto line = [&](std::string_view key) {
+    const size_t at = text->find(key);
+    return at == std::string::npos
+               ? uint64_t{0}
+               : number<uint64_t>(std::string_view(*text).substr(at + key.size()));
+  };
+  return {line("\nread_bytes: "), line("\nwrite_bytes: ")};
+}
+
+// "  eth0: RECEIVED p e d f f c m SENT …" behind two lines of headings.
+static void addNetwork(std::string_view text, HostFigures& figures) {
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    const size_t colon = line.find(':');
+    if (colon == std::string_view::npos) continue;
+    const auto name = words(line.substr(0, colon));
+    const auto fields = words(line.substr(colon + 1));
+    if (name.size() != 1 || name[0] == "lo" || fields.size() < 9) continue;
+    figures.net_received += number<uint64_t>(fields[0]);
+    figures.net_sent += number<uint64_t>(fields[8]);
+  }
+}
+
 HostFigures hostFigures(const std::string& root) {
   HostFigures figures;
   if (const auto text = readFile("/proc/uptime", 256))
@@ -178,6 +206,7 @@ HostFigures hostFigures(const std::string& root) {
     figures.memory_total = memoryLine(*text, "MemTotal:");
     figures.memory_available = memoryLine(*text, "MemAvailable:");
   }
+  if (const auto text = readFile("/proc/net/dev", 1u << 20)) addNetwork(*text, figures);
   struct statvfs disk {};
   if (::statvfs(root.c_str(), &disk) == 0) {
     figures.disk_total = uint64_t{disk.f_blocks} * disk.f_frsize;

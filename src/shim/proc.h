@@ -57,6 +57,12 @@ std::vector<int> leadersWith(const std::string& variable);
 std::string bootId();
 Millis ticksToMillis(uint64_t ticks);
 int countFds(int pid);
+struct IoFigures {
+  uint64_t read = 0;  // bytes from and to disks
+  uint64_t written = 0;
+};
+// 0 where it may not be read.
+IoFigures ioFigures(int pid);
 
 struct HostFigures {
   Millis uptime{0};
@@ -66,6 +72,8 @@ struct HostFigures {
   uint64_t memory_available = 0;
   uint64_t disk_total = 0;
   uint64_t disk_free = 0;
+  uint64_t net_received = 0;  // bytes since boot, without lo
+  uint64_t net_sent = 0;
 };
 // `root`: whose file system is meant. What cannot be read stays 0.
 HostFigures hostFigures(const std::string& root);

@@ -85,6 +85,9 @@ void reap(int pid) {
   }
 }
 
+// Within which a watched service must say WATCHDOG=1.
+Millis watchdogTime(const protocol::Liveness& live) { return live.interval * live.failures; }
+
 bool clean(const ExitReport& report) { return report.exit_status == 0; }
 
 }  // namespace
@@ -114,11 +117,13 @@ std::string describeExit(const ExitReport& report) {
 }
 
 ServiceProcess::ServiceProcess(Host& host, protocol::GenerationSpec spec, LogFile& log,
-                               std::function<void(ServiceProcess&)> on_ready)
+                               std::function<void(ServiceProcess&)> on_ready,
+                               std::function<void()> on_rest)
     : host_(host),
       spec_(std::move(spec)),
       log_(log),
       on_ready_(std::move(on_ready)),
+      on_rest_(std::move(on_rest)),
       name_(processName(ref(), spec_.generation)),
       since_(host.loop.clock().wall()),
       backoff_(spec_.restart) {
@@ -155,7 +160,13 @@ void ServiceProcess::enter(State state) {
   GenerationRecord& memo = memory();
   memo.since = since_;
   if (state != State::kFailed) memo.failure.clear();
-  if (state == State::kFailed || state == State::kStopped) closeCapture();
+  if (state != State::kReady && state != State::kUnhealthy) {
+    liveness_.reset();
+    watchdog_.reset();
+  }
+  if (state != State::kFailed && state != State::kStopped) return;
+  closeCapture();
+  on_rest_();
   host_.state.touch();
 }
 
@@ -183,6 +194,8 @@ void ServiceProcess::on(ProcessEvent event) {
       return died();
     case ProcessAction::kBecomeReady:
       return becomeReady();
+    case ProcessAction::kBecomeUnhealthy:
+      return becomeUnhealthy();
     case ProcessAction::kGiveUp:
       return giveUp();
     case ProcessAction::kRest:
@@ -280,7 +293,9 @@ void ServiceProcess::onChecked() {
     record(EventKind::kRefused, text);
     return refuse(std::move(text));
   }
-  port_taken_ = takenPorts(spec_.ports);
+  auto own = spec_.ports;
+  for (const std::string& name : spec_.sockets) own.erase(name);  // those the shim holds itself
+  port_taken_ = takenPorts(own);
   if (!port_taken_.empty())
     return refuse(fmt::format("port {} ({}) is held by another process",
                               spec_.ports.at(port_taken_.front()), port_taken_.front()));
@@ -292,6 +307,7 @@ Result<void> ServiceProcess::begin() {
   if (!plan.unverified.empty())
     record(EventKind::kStart,
            fmt::format("{} is not part of the release: unverified", plan.unverified));
+  CCTL_CHECK(passSockets(plan.request));
   CCTL_CHECK(spawnWithPipes(plan.request));
   watchExit();
   record(EventKind::kStart, fmt::format("started {}", fmt::join(spec_.argv, " ")));
@@ -356,25 +372,90 @@ void ServiceProcess::watchExit() {
   if (!watch_) pollExit();
 }
 
-void ServiceProcess::startProbe() {
+Result<ProbeTarget> ServiceProcess::probeTarget(const protocol::Probe& probe) const {
   ProbeTarget target;
-  target.probe = spec_.ready;
-  if (const auto port = spec_.ports.find(spec_.ready.port); port != spec_.ports.end())
+  target.probe = probe;
+  if (const auto port = spec_.ports.find(probe.port); port != spec_.ports.end())
     target.port = port->second;
   target.addresses = {"127.0.0.1", "::1"};
   if (!host_.identity.advertise.empty()) target.addresses.push_back(host_.identity.advertise);
-  if (spec_.ready.kind == protocol::ProbeKind::kExec) {
-    auto plan = planLaunch(host_, spec_, spec_.ready.argv);
-    if (!plan) {
-      health_answer_ = plan.error().message;
-      return;  // never ready: the start time-out says so
-    }
-    target.command = std::move(plan->request);
-    target.command.exe_fd = -1;  // by path: it runs many times
+  if (probe.kind != protocol::ProbeKind::kExec) return target;
+  CCTL_TRY(LaunchPlan plan, planLaunch(host_, spec_, probe.argv));
+  target.command = std::move(plan.request);
+  target.command.exe_fd = -1;  // by path: it runs many times
+  return target;
+}
+
+void ServiceProcess::startProbe() {
+  auto target = probeTarget(spec_.ready);
+  if (!target) {
+    health_answer_ = target.error().message;
+    return;  // never ready: the start time-out says so
   }
   probe_ = std::make_unique<ReadinessProbe>(
-      host_.loop, std::move(target), [this] { return objectionToReady(); },
+      host_.loop, std::move(*target), [this] { return objectionToReady(); },
       [this] { on(ProcessEvent::kReady); });
+}
+
+void ServiceProcess::watchLiveness() {
+  if (!spec_.live) return;
+  if (spec_.live->probe.kind == protocol::ProbeKind::kNotify) return armWatchdog();
+  auto target = probeTarget(spec_.live->probe);
+  if (!target) return record(EventKind::kUnhealthy, target.error().message);
+  target->attempt_timeout = spec_.live->timeout;
+  liveness_ = std::make_unique<LivenessProbe>(
+      host_.loop, std::move(*target), spec_.live->interval, spec_.live->failures,
+      [this](bool healthy, const std::string& answer) {
+        health_answer_ = answer;
+        on(healthy ? ProcessEvent::kReady : ProcessEvent::kUnhealthy);
+      });
+}
+
+void ServiceProcess::armWatchdog() {
+  watchdog_ = host_.loop.after(watchdogTime(*spec_.live), [this] {
+    health_answer_ =
+        fmt::format("no WATCHDOG=1 within {}", humanDuration(watchdogTime(*spec_.live)));
+    on(ProcessEvent::kUnhealthy);
+  });
+}
+
+void ServiceProcess::onNotification(const std::map<std::string, std::string>& said) {
+  const auto value = [&](const char* key) {
+    const auto found = said.find(key);
+    return found == said.end() ? std::string() : found->second;
+  };
+  if (said.count("STATUS") > 0) status_text_ = value("STATUS").substr(0, 500);
+  const bool watched = spec_.live && spec_.live->probe.kind == protocol::ProbeKind::kNotify;
+  const bool running_well = state_ == State::kReady || state_ == State::kUnhealthy;
+  if (watched && running_well && value("WATCHDOG") == "1") {
+    if (state_ == State::kUnhealthy) on(ProcessEvent::kReady);
+    armWatchdog();
+  }
+  if (watched && state_ == State::kReady && value("WATCHDOG") == "trigger") {
+    health_answer_ = "it asked for it by WATCHDOG=trigger";
+    on(ProcessEvent::kUnhealthy);
+  }
+  if (value("STOPPING") == "1") watchdog_.reset();
+  if (value("READY") == "1" && state_ == State::kStarting &&
+      spec_.ready.kind == protocol::ProbeKind::kNotify)
+    on(ProcessEvent::kReady);
+}
+
+// LISTEN_FDS and LISTEN_FDNAMES as sd_listen_fds(3) wants them; the child puts in its own pid.
+Result<void> ServiceProcess::passSockets(SpawnRequest& request) {
+  if (spec_.sockets.empty()) return {};
+  std::string names;
+  for (const std::string& name : spec_.sockets) {
+    CCTL_TRY(const int fd, host_.sockets.listen({ref(), name}, spec_.ports.at(name)));
+    request.socket_fds.push_back(fd);
+    names += (names.empty() ? "" : ":") + name;
+  }
+  request.env.push_back(fmt::format("LISTEN_FDS={}", spec_.sockets.size()));
+  request.env.push_back("LISTEN_FDNAMES=" + names);
+  static constexpr std::string_view kListenPid = "LISTEN_PID=";
+  request.env.push_back(std::string(kListenPid) + std::string(12, '\0'));
+  request.listen_pid = request.env.back().data() + kListenPid.size();
+  return {};
 }
 
 std::string ServiceProcess::objectionToReady() const {
@@ -390,7 +471,12 @@ void ServiceProcess::refuse(std::string problem) {
 
 void ServiceProcess::becomeReady() {
   probe_.reset();
+  if (state_ == State::kUnhealthy) {
+    enter(State::kReady);
+    return record(EventKind::kHealthy, "healthy again: " + health_answer_);
+  }
   enter(State::kReady);
+  watchLiveness();
   ready_at_ = host_.loop.now();
   GenerationRecord& memo = memory();
   memo.was_ready = true;
@@ -402,13 +488,24 @@ void ServiceProcess::becomeReady() {
   answerStart();
 }
 
+// With `restart: never` it is only said: the probe goes on, and may find it healthy again.
+void ServiceProcess::becomeUnhealthy() {
+  const std::string why = fmt::format("unhealthy: {}", health_answer_);
+  record(EventKind::kUnhealthy, why);
+  enter(State::kUnhealthy);
+  if (spec_.restart.when == RestartWhen::kNever) return;
+  problem_ = why;
+  given_up_ = true;
+  terminate();
+}
+
 void ServiceProcess::giveUp() {
   if (probe_) health_answer_ = probe_->lastAnswer();
   for (const auto& [name, port] : spec_.ports)
     if (!foreignListener(pid_, start_ticks_, port).empty()) port_taken_.push_back(name);
   problem_ = fmt::format("not ready within {}", formatDuration(spec_.start_timeout));
   if (!health_answer_.empty()) problem_ += "; its probe last saw: " + health_answer_;
-  died_of_timeout_ = true;
+  given_up_ = true;
   record(EventKind::kStop, problem_);
   terminate();
 }
@@ -510,6 +607,7 @@ void ServiceProcess::forgetProcess() {
   if (own_child_) host_.loop.atTurnEnd([pid = pid_] { reap(pid); });
   if (PidSlot* slot = host_.survivors.slot(name_)) slot->pid = 0;
   pid_ = 0;
+  status_text_.clear();
   memory().process.reset();
   host_.state.touch();
 }
@@ -546,8 +644,8 @@ void ServiceProcess::died() {
   check_.reset();
   const bool never_ready = !memory().was_ready;
   const RestartWhen when = spec_.restart.when;
-  const bool ended_well = last_exit_ && clean(*last_exit_) && !died_of_timeout_;
-  died_of_timeout_ = false;
+  const bool ended_well = last_exit_ && clean(*last_exit_) && !given_up_;
+  given_up_ = false;
   if (never_ready) {
     failFor(problem_);
   } else if (when == RestartWhen::kNever || (when == RestartWhen::kOnFailure && ended_well)) {
@@ -575,9 +673,9 @@ void ServiceProcess::died() {
 }
 
 void ServiceProcess::stopped() {
-  if (std::exchange(died_of_timeout_, false)) {
+  if (std::exchange(given_up_, false)) {
     if (stoppers_.empty() && !start_after_stop_) {
-      died_of_timeout_ = true;
+      given_up_ = true;
       return died();
     }
   }
@@ -673,6 +771,10 @@ bool ServiceProcess::adopt() {
   record(EventKind::kAdopt, "taken over by a new shim");
   ready_at_ = host_.loop.now();
   enter(process->ready ? State::kReady : State::kStarting);
+  for (size_t i = 0; i < spec_.sockets.size(); ++i)
+    host_.sockets.recoverFrom({ref(), spec_.sockets[i]}, spec_.ports.at(spec_.sockets[i]),
+                              pidfd_.get(), 3 + static_cast<int>(i));
+  if (process->ready) watchLiveness();
   since_ = memory().since = process->started;
   if (state_ == State::kReady) return true;
   ordered_at_ = host_.loop.now();
@@ -715,6 +817,7 @@ protocol::InstanceStatus ServiceProcess::status() const {
   status.ports = spec_.ports;
   status.restarts = memo.restarts;
   status.last_exit = last_exit_;
+  status.status_text = running() ? status_text_ : std::string();
   if (state_ == State::kFailed || state_ == State::kBackoff) status.note = problem_;
   if (state_ == State::kFailed && !memo.failure.empty()) status.note = memo.failure;
   if (!running()) return status;
@@ -723,6 +826,9 @@ protocol::InstanceStatus ServiceProcess::status() const {
     status.cpu = ticksToMillis(stat->user_ticks + stat->system_ticks);
     status.threads = stat->threads;
     status.fds = countFds(pid_);
+    const IoFigures io = ioFigures(pid_);
+    status.io_read = io.read;
+    status.io_written = io.written;
   }
   return status;
 }

@@ -24,8 +24,9 @@ class ServiceProcess {
 
   // `on_ready` comes at each time it becomes ready. `host` and `log` must outlive it, and the
   // state must hold the generation's record as long as this lives.
+  // `on_rest` when it has come to rest: stopped or failed.
   ServiceProcess(Host& host, protocol::GenerationSpec spec, LogFile& log,
-                 std::function<void(ServiceProcess&)> on_ready);
+                 std::function<void(ServiceProcess&)> on_ready, std::function<void()> on_rest);
 
   // An order. Answered once ready, failed, or stopped by another order.
   void start(OnStarted done);
@@ -36,6 +37,8 @@ class ServiceProcess {
   void restart(OnStarted done);
   // To its main process. False when none runs.
   bool signal(int number);
+  // What it told of itself by sd_notify(3).
+  void onNotification(const std::map<std::string, std::string>& said);
   // Takes over the process in the record, if it still lives; false when it does not.
   bool adopt();
   // When the process in the record has ended and how is known: the same as if it had been seen to
@@ -68,9 +71,14 @@ class ServiceProcess {
   void closeCapture();
   void watchExit();
   void startProbe();
+  void watchLiveness();
+  void armWatchdog();
+  [[nodiscard]] Result<ProbeTarget> probeTarget(const protocol::Probe& probe) const;
+  [[nodiscard]] Result<void> passSockets(SpawnRequest& request);
   std::string objectionToReady() const;
   void refuse(std::string problem);
   void becomeReady();
+  void becomeUnhealthy();
   void giveUp();
 
   // Ending.
@@ -105,6 +113,7 @@ class ServiceProcess {
   protocol::GenerationSpec spec_;
   LogFile& log_;
   std::function<void(ServiceProcess&)> on_ready_;
+  std::function<void()> on_rest_;
   const std::string name_;
 
   State state_ = State::kStopped;
@@ -113,12 +122,15 @@ class ServiceProcess {
   std::vector<OnStarted> starters_;
   std::vector<OnStopped> stoppers_;
   bool start_after_stop_ = false;
-  bool died_of_timeout_ = false;  // the stop under way is that of a start that took too long
+  // The stop under way is the shim's own: of a start that took too long, or of an unhealthy process.
+  bool given_up_ = false;
   bool killed_ = false;
   SteadyTime ordered_at_{};
 
   std::unique_ptr<ReleaseCheck> check_;
   std::unique_ptr<ReadinessProbe> probe_;
+  std::unique_ptr<LivenessProbe> liveness_;
+  Timer watchdog_;
   std::unique_ptr<LogCapture> capture_;
   Timer timer_;  // start time-out, backoff or grace, by state
   Timer poll_;
@@ -134,6 +146,7 @@ class ServiceProcess {
 
   std::string problem_;
   std::string health_answer_;
+  std::string status_text_;
   std::vector<std::string> port_taken_;
   std::optional<protocol::ExitReport> last_exit_;
   // Outlived by callbacks that are posted to the loop.

@@ -21,7 +21,8 @@ CCTL_FIELDS(ProcessRecord) {
   v("out_pipe", m.out_pipe), v("err_pipe", m.err_pipe);
 }
 CCTL_FIELDS(GenerationRecord) {
-  v("generation", m.generation), v("ports", m.ports), v("prepared", m.prepared), v("up", m.up);
+  v("generation", m.generation), v("ports", m.ports);
+  v.maybe("sockets", m.sockets), v("prepared", m.prepared), v("up", m.up);
   v("was_ready", m.was_ready), v("restarts", m.restarts), v.maybe("failure", m.failure);
   v("since", m.since), v.maybe("process", m.process), v("last_exit", m.last_exit);
 }

@@ -31,6 +31,7 @@ struct ProcessRecord {
 struct GenerationRecord {
   int generation = 0;
   std::map<std::string, int> ports;
+  std::vector<std::string> sockets;  // those of the ports that the shim binds
   bool prepared = false;
   bool up = false;         // should run now, on this boot
   bool was_ready = false;  // since it was prepared

@@ -1,6 +1,7 @@
 #include "shim/supervisor.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/file.h"
 #include "model/host_paths.h"
@@ -81,7 +82,8 @@ Result<ServiceProcess*> Supervisor::process(const InstanceRef& ref, int generati
   CCTL_TRY(protocol::GenerationSpec spec, readGeneration(host_.root, ref, generation));
   LogFile& log = openLog(ref, {spec.log_max_size, spec.log_keep});
   auto made = std::make_unique<ServiceProcess>(host_, std::move(spec), log,
-                                               [this](ServiceProcess& which) { onReady(which); });
+                                               [this](ServiceProcess& which) { onReady(which); },
+                                               [this, ref] { quietSockets(ref); });
   ServiceProcess* raw = made.get();
   processes_[{ref, generation}] = std::move(made);
   return raw;
@@ -154,19 +156,44 @@ ReservedPorts Supervisor::reservedPorts(const protocol::AllocateRequest& request
   return reserved;
 }
 
+// A socket that an older generation has is the new one's too, unless another port was asked for.
+Result<std::map<std::string, int>> Supervisor::choosePorts(
+    const protocol::AllocateRequest& request) {
+  std::vector<protocol::PortWish> others;
+  std::map<std::string, int> shared;
+  for (const protocol::PortWish& wish : request.ports) {
+    const int bound =
+        wish.socket ? host_.sockets.portOf({request.instance, wish.name}).value_or(0) : 0;
+    const bool avoided =
+        std::find(request.avoid.begin(), request.avoid.end(), bound) != request.avoid.end();
+    if (bound != 0 && !avoided && (wish.fixed == 0 || wish.fixed == bound))
+      shared[wish.name] = bound;
+    else
+      others.push_back(wish);
+  }
+  CCTL_TRY(auto ports, ports_.choose(others, {request.pool_low, request.pool_high},
+                                     reservedPorts(request)));
+  for (const protocol::PortWish& wish : others)
+    if (wish.socket)
+      CCTL_CHECK(host_.sockets.bind({request.instance, wish.name}, ports.at(wish.name)));
+  ports.insert(shared.begin(), shared.end());
+  return ports;
+}
+
 void Supervisor::allocate(const protocol::AllocateRequest& request,
                           Done<protocol::AllocateReply> done) {
   if (auto checked = checkRef(request.instance); !checked) return done(fail(checked.error()));
   if (auto fenced = fence(request.instance.service, request.caller); !fenced)
     return done(fail(fenced.error()));
   prune(request.instance);
-  auto ports =
-      ports_.choose(request.ports, {request.pool_low, request.pool_high}, reservedPorts(request));
+  auto ports = choosePorts(request);
   if (!ports) return done(fail(ports.error().context(nameOf(request.instance))));
   InstanceRecord& record = host_.state.findOrMake(request.instance);
   GenerationRecord generation;
   generation.generation = record.next_generation++;
   generation.ports = *ports;
+  for (const protocol::PortWish& wish : request.ports)
+    if (wish.socket) generation.sockets.push_back(wish.name);
   generation.since = host_.loop.clock().wall();
   record.generations.push_back(generation);
   host_.state.touch();
@@ -238,6 +265,7 @@ void Supervisor::removeGeneration(const InstanceRef& ref, int generation) {
                            [&](const auto& g) { return g.generation == generation; }),
             all.end());
   host_.survivors.release(processName(ref, generation));
+  releaseSockets(ref);
   host_.state.touch();
   // What stays on the disk is found by nobody and costs a few kilobytes.
   [[maybe_unused]] const auto removed = removeTree(
@@ -404,11 +432,30 @@ void Supervisor::finishForget(const InstanceRef& ref) {
   if (const auto log = logs_.extract(ref); !log.empty()) log.mapped()->close();
   for (const GenerationRecord& generation : host_.state.find(ref)->generations)
     host_.survivors.release(processName(ref, generation.generation));
+  host_.state.find(ref)->generations.clear();
+  releaseSockets(ref);
   host_.state.erase(ref);
   ::unlink(paths::currentLink(host_.root, ref.service, ref.index).c_str());
   // A leftover is overwritten when the instance comes back.
   [[maybe_unused]] const auto removed =
       removeTree(paths::generationsDir(host_.root, ref.service, ref.index));
+}
+
+// Those that no generation has any more.
+void Supervisor::releaseSockets(const InstanceRef& ref) {
+  std::set<std::string> used;
+  for (const GenerationRecord& generation : host_.state.find(ref)->generations)
+    used.insert(generation.sockets.begin(), generation.sockets.end());
+  for (const std::string& name : host_.sockets.namesOf(ref))
+    if (used.count(name) == 0) host_.sockets.release({ref, name});
+}
+
+// Nothing of the instance runs or is about to: its clients are refused instead of kept waiting.
+void Supervisor::quietSockets(const InstanceRef& ref) {
+  for (const ServiceProcess* process : processesOf(ref, 0))
+    if (process->state() != InstanceState::kStopped && process->state() != InstanceState::kFailed)
+      return;
+  for (const std::string& name : host_.sockets.namesOf(ref)) host_.sockets.quiet({ref, name});
 }
 
 void Supervisor::stopEverything(std::function<void()> done) {
@@ -447,6 +494,7 @@ void Supervisor::resume() {
   }
   host_.state.touch();
   if (!host_.survivors.inherited()) findUnknown();
+  recoverSockets();
   for (const InstanceRef& ref : refs) resumeInstance(ref, same_boot);
   host_.fds.dropUntaken();
   if (!host_.mover.unfinished()) return;
@@ -463,6 +511,21 @@ void Supervisor::findUnknown() {
   for (const int pid : leadersWith(ours))
     if (PidSlot* slot = host_.survivors.slot(nameByEnvironment(environmentOf(pid))))
       slot->pid = pid;
+}
+
+void Supervisor::recoverSockets() {
+  for (const InstanceRecord& record : host_.state.data().instances)
+    for (const GenerationRecord& generation : record.generations)
+      for (const std::string& name : generation.sockets)
+        host_.sockets.recover({record.ref, name}, generation.ports.at(name));
+}
+
+// By its session: what a service starts may speak for it.
+void Supervisor::onNotification(int pid, const std::map<std::string, std::string>& said) {
+  const auto stat = readProcStat(pid);
+  for (const auto& [key, process] : processes_)
+    if (process->running() && (process->pid() == pid || (stat && stat->session == process->pid())))
+      return process->onNotification(said);
 }
 
 void Supervisor::resumeInstance(const InstanceRef& ref, bool same_boot) {

@@ -41,6 +41,9 @@ class Supervisor {
   // Every process is told to stop; they stay wanted, so that a boot starts them.
   void stopEverything(std::function<void()> done);
 
+  // A process of a service told of itself by sd_notify(3).
+  void onNotification(int pid, const std::map<std::string, std::string>& said);
+
   // The log of an instance that this host knows; null otherwise.
   std::shared_ptr<LogFile> logOf(const protocol::InstanceRef& ref);
 
@@ -67,6 +70,11 @@ class Supervisor {
   LogFile& openLog(const protocol::InstanceRef& ref, LogLimits limits);
   ReservedPorts reservedPorts(const protocol::AllocateRequest& request);
   void findUnknown();
+  void recoverSockets();
+  [[nodiscard]] Result<std::map<std::string, int>> choosePorts(
+      const protocol::AllocateRequest& request);
+  void quietSockets(const protocol::InstanceRef& ref);
+  void releaseSockets(const protocol::InstanceRef& ref);
   void resumeInstance(const protocol::InstanceRef& ref, bool same_boot);
   void resumeGeneration(const protocol::InstanceRef& ref, int generation, bool should_run);
   void noteLost(const protocol::InstanceRef& ref, const GenerationRecord& record);
