@@ -158,11 +158,11 @@ void Journal::append(protocol::Event event) {
   event.at = loop_.clock().wall();
   if (dropped_ > 0 || !writeLine(encodeJournalLine(event) + "\n")) {
     ++dropped_;
-    return;
+  } else {
+    ++next_seq_;
+    if (!sync_timer_.pending()) sync_timer_ = loop_.after(kSyncDelay, [this] { sync(); });
   }
-  ++next_seq_;
-  if (!sync_timer_.pending()) sync_timer_ = loop_.after(kSyncDelay, [this] { sync(); });
-  for (const auto& [id, on_append] : std::map(subscribers_)) on_append();
+  for (const auto& [id, on_append] : std::map(subscribers_)) on_append(event);
 }
 
 void Journal::sync() {
@@ -187,7 +187,7 @@ std::vector<protocol::Event> Journal::read(uint64_t after, std::optional<WallTim
   return events;
 }
 
-uint64_t Journal::subscribe(std::function<void()> on_append) {
+uint64_t Journal::subscribe(OnAppend on_append) {
   subscribers_[next_subscriber_] = std::move(on_append);
   return next_subscriber_++;
 }

@@ -40,8 +40,10 @@ class Journal {
   // do not hold are passed over.
   std::vector<protocol::Event> read(uint64_t after, std::optional<WallTime> since, size_t limit);
 
-  // Called after each append, until the returned number is given to unsubscribe().
-  uint64_t subscribe(std::function<void()> on_append);
+  // Called after each append, also of an event that the disk did not take, until the returned
+  // number is given to unsubscribe().
+  using OnAppend = std::function<void(const protocol::Event&)>;
+  uint64_t subscribe(OnAppend on_append);
   void unsubscribe(uint64_t id) { subscribers_.erase(id); }
 
  private:
@@ -66,7 +68,7 @@ class Journal {
   uint64_t dropped_ = 0;
   Timer sync_timer_;
   uint64_t next_subscriber_ = 1;
-  std::map<uint64_t, std::function<void()>> subscribers_;
+  std::map<uint64_t, OnAppend> subscribers_;
 };
 
 // One line of the file, without the newline, and back; nothing for a line that does not hold.
