@@ -142,7 +142,8 @@ class CoresTest(ClusterTest):
         program = compiled(ABORTS)
         if program is None:
             self.skipTest("no C compiler")
-        c = self.cluster(2)
+        # By root's own login: sudo takes the right to dump core away, and not every machine gives it back.
+        c = self.cluster(2, user="root")
         c.manifest("aborts", MANIFEST)
         c.release("aborts", "1.0.0-rc.1", {"bin/aborts": program})
         c.run("deploy", "aborts", "1.0.0-rc.1")
@@ -193,7 +194,7 @@ class CoresTest(ClusterTest):
     def test_a_download_that_is_cut_off_leaves_no_core(self):
         if not namespaces_permitted():
             self.skipTest("cutting a host off needs root and namespaces")
-        c = self.cluster(2)
+        c = self.cluster(2, user="root")
         c.manifest("aborts", MANIFEST.replace("bin/aborts", "bin/run"))
         c.release("aborts", "1", {"bin/run": "#!/bin/sh\nexec sleep 100000\n"})
         c.run("deploy", "aborts", "1")
