@@ -67,6 +67,12 @@ std::string formatTime(WallTime time) {
   return fraction == 0 ? fmt::format("{}Z", text) : fmt::format("{}.{:03}Z", text, fraction);
 }
 
+std::string formatTimeFixed(WallTime time) {
+  std::string text = formatTime(time);
+  if (text.find('.') == std::string::npos) text.insert(text.size() - 1, ".000");
+  return text;
+}
+
 Result<WallTime> parseTime(std::string_view text) {
   tm parts{};
   const std::string copy(text);

@@ -39,6 +39,8 @@ class ManualClock final : public Clock {
 
 // "2026-11-23T10:00:00.123Z"; without the fraction when it is zero.
 std::string formatTime(WallTime time);
+// Always with milliseconds, so that all are of one width (24) and sort as text.
+std::string formatTimeFixed(WallTime time);
 [[nodiscard]] Result<WallTime> parseTime(std::string_view text);
 
 // "500ms", "5s", "10m", "2h", "1d"; a bare number is refused: it has no unit.

@@ -13,7 +13,10 @@
 #include <vector>
 
 #include "model/host_paths.h"
+#include "shim/fd_store.h"
+#include "shim/log_mover.h"
 #include "shim/proc.h"
+#include "shim/survivors.h"
 
 namespace cctl::shim {
 namespace {
@@ -25,14 +28,20 @@ constexpr long kPauseNanos = 200'000'000;  // between supervisors that die young
 
 void keepOverExec(int fd) { ::fcntl(fd, F_SETFD, 0); }
 
-// Only from here on: until exec nothing of ours may leak into a child by accident.
-[[noreturn]] void execWith(const std::string& executable, std::vector<std::string> words,
-                           const std::vector<int>& keep) {
+// Only from here on: until exec nothing of ours may leak into a child by accident. Returns errno.
+int tryExec(const std::string& executable, std::vector<std::string> words,
+            const std::vector<int>& keep) {
   for (const int fd : keep) keepOverExec(fd);
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   ::execv(executable.c_str(), argv.data());
+  return errno;
+}
+
+[[noreturn]] void execWith(const std::string& executable, std::vector<std::string> words,
+                           const std::vector<int>& keep) {
+  tryExec(executable, std::move(words), keep);
   ::_exit(127);
 }
 
@@ -42,8 +51,8 @@ class Anchor {
  public:
   Anchor(std::string root, SharedFds fds, Fd ready)
       : root_(std::move(root)),
-        lock_(std::move(fds.lock)),
-        exits_(std::move(fds.exits)),
+        fds_(std::move(fds)),
+        exits_(Fd(::fcntl(fds_.exits.get(), F_DUPFD_CLOEXEC, 3))),
         ready_(std::move(ready)) {}
 
   int run() {
@@ -68,12 +77,11 @@ class Anchor {
     supervisor_ = ::fork();
     if (supervisor_ == 0) {
       ::sigprocmask(SIG_UNBLOCK, &signals_, nullptr);
-      std::vector<std::string> words = {"clusterctl-shim", "supervise",
-                                        "--root",          root_,
-                                        "--lock-fd",       std::to_string(lock_.get()),
-                                        "--exits-fd",      std::to_string(exits_.fd()),
-                                        "--anchor",        std::to_string(anchor)};
-      std::vector<int> keep = {lock_.get(), exits_.fd()};
+      std::vector<std::string> words = {"clusterctl-shim", "supervise", "--root",
+                                        root_,             "--anchor",  std::to_string(anchor)};
+      const std::vector<std::string> shared = fds_.words();
+      words.insert(words.end(), shared.begin(), shared.end());
+      std::vector<int> keep = fds_.numbers();
       if (ready_) {
         words.insert(words.end(), {"--ready-fd", std::to_string(ready_.get())});
         keep.push_back(ready_.get());
@@ -149,14 +157,11 @@ class Anchor {
     while (::waitpid(check, &status, 0) < 0 && errno == EINTR) {
     }
     if (check < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) return;
-    SharedFds fds;
-    fds.lock.reset(::fcntl(lock_.get(), F_DUPFD_CLOEXEC, 3));
-    fds.exits.reset(::fcntl(exits_.fd(), F_DUPFD_CLOEXEC, 3));
-    [[maybe_unused]] const Error error = becomeAnchor(current, root_, fds);
+    [[maybe_unused]] const Error error = becomeAnchor(current, root_, fds_);
   }
 
   std::string root_;
-  Fd lock_;
+  SharedFds fds_;
   ExitLog exits_;
   Fd ready_;
   sigset_t signals_{};
@@ -175,16 +180,43 @@ int runAnchor(const std::string& root, SharedFds fds, Fd ready) {
   return Anchor(root, std::move(fds), std::move(ready)).run();
 }
 
+Result<void> SharedFds::makeMissing() {
+  if (!exits) {
+    CCTL_TRY(exits, ExitLog::makeMemory());
+  }
+  if (!survivors) {
+    CCTL_TRY(survivors, Survivors::makeMemory());
+  }
+  if (!stage) {
+    CCTL_TRY(stage, LogMover::makeStage());
+  }
+  if (!store_in || !store_out) {
+    CCTL_TRY(auto ends, FdStore::makeEnds());
+    store_in = std::move(ends.first);
+    store_out = std::move(ends.second);
+  }
+  return {};
+}
+
+std::vector<std::string> SharedFds::words() const {
+  std::vector<std::string> words;
+  for (const auto& [option, member] : kSharedFds)
+    words.insert(words.end(), {option, std::to_string((this->*member).get())});
+  return words;
+}
+
+std::vector<int> SharedFds::numbers() const {
+  std::vector<int> numbers;
+  for (const auto& [option, member] : kSharedFds) numbers.push_back((this->*member).get());
+  return numbers;
+}
+
 Error becomeAnchor(const std::string& executable, const std::string& root, const SharedFds& fds) {
-  keepOverExec(fds.lock.get());
-  keepOverExec(fds.exits.get());
-  const std::string lock = std::to_string(fds.lock.get());
-  const std::string exits = std::to_string(fds.exits.get());
-  ::execl(executable.c_str(), "clusterctl-shim", "anchor", "--root", root.c_str(), "--lock-fd",
-          lock.c_str(), "--exits-fd", exits.c_str(), nullptr);
-  const int error = errno;
-  ::fcntl(fds.lock.get(), F_SETFD, FD_CLOEXEC);
-  ::fcntl(fds.exits.get(), F_SETFD, FD_CLOEXEC);
+  std::vector<std::string> words = {"clusterctl-shim", "anchor", "--root", root};
+  const std::vector<std::string> shared = fds.words();
+  words.insert(words.end(), shared.begin(), shared.end());
+  const int error = tryExec(executable, std::move(words), fds.numbers());
+  for (const int fd : fds.numbers()) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
   return failErrno(error, executable).value();
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/fd.h"
 #include "base/result.h"
@@ -15,9 +16,29 @@ namespace cctl::shim {
 
 // What anchor and supervisor hand to each other, as numbers on the command line.
 struct SharedFds {
-  Fd lock;   // of ROOT: held as long as one of the two lives
-  Fd exits;  // an ExitLog
+  Fd lock;       // of ROOT: held as long as one of the two lives
+  Fd exits;      // an ExitLog
+  Fd survivors;  // Survivors
+  Fd stage;      // memory that lines pass on their way to a log
+  Fd store_in;   // an FdStore
+  Fd store_out;
+
+  // Everything but the lock, new; for `run`, and for what an older shim did not hand over.
+  [[nodiscard]] Result<void> makeMissing();
+  // "--lock-fd", "5", …, and the descriptors, which are to stay open over the exec.
+  std::vector<std::string> words() const;
+  std::vector<int> numbers() const;
 };
+
+// The option that names each of them, in the order of `numbers`.
+struct SharedFdOption {
+  const char* option;
+  Fd SharedFds::*member;
+};
+inline constexpr SharedFdOption kSharedFds[] = {
+    {"--lock-fd", &SharedFds::lock},         {"--exits-fd", &SharedFds::exits},
+    {"--survivors-fd", &SharedFds::survivors}, {"--stage-fd", &SharedFds::stage},
+    {"--store-in-fd", &SharedFds::store_in}, {"--store-out-fd", &SharedFds::store_out}};
 
 // Exit statuses of a supervisor that leaves of its own will, and of the anchor after it.
 constexpr int kLeftForSignal = 0;

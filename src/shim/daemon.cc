@@ -40,6 +40,8 @@ void fillStandardFiles() {
   }
 }
 
+Fd duplicate(const Fd& fd) { return Fd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3)); }
+
 // Under memory pressure the services' supervisor is not the one to go. Needs root.
 void avoidOomKill() {
   const Fd fd(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
@@ -86,14 +88,25 @@ RunningShim runningShimFacts(const std::string& root) {
 
 int runningShim(const std::string& root) { return runningShimFacts(root).pid; }
 
-Daemon::Daemon(std::string root, Identity identity, SharedFds fds, std::string digest)
-    : lock_(std::move(fds.lock)),
-      exits_(std::move(fds.exits)),
+Daemon::Daemon(std::string root, Identity identity, Inherited inherited, std::string digest)
+    : inherited_(std::move(inherited)),
+      exits_(duplicate(inherited_.fds.exits)),
+      fds_(duplicate(inherited_.fds.store_in), duplicate(inherited_.fds.store_out)),
       loop_(clock_),
       state_(paths::stateFile(root), loop_),
       store_(root, clock_),
       journal_(paths::journalDir(root), loop_),
-      host_{root, std::move(identity), loop_, state_, store_, journal_, exits_},
+      host_{root,
+            std::move(identity),
+            loop_,
+            state_,
+            store_,
+            journal_,
+            exits_,
+            *inherited_.survivors,
+            *inherited_.mover,
+            fds_,
+            inherited_.anchor},
       registers_(registry::RegisterStore::open(paths::acceptorDir(root), clock_)),
       names_(root, host_.identity.cluster, loop_),
       supervisor_(host_),
@@ -124,14 +137,28 @@ Result<std::unique_ptr<Daemon>> Daemon::open(const std::string& root, SharedFds 
   CCTL_CHECK(makeDirs(paths::runDir(root)));
   raiseOwnFileLimit();
   avoidOomKill();
-  std::unique_ptr<Daemon> daemon(new Daemon(root, std::move(identity), std::move(fds), digest));
+  CCTL_TRY(Inherited inherited, openInherited(std::move(fds), anchor));
+  std::unique_ptr<Daemon> daemon(
+      new Daemon(root, std::move(identity), std::move(inherited), digest));
   CCTL_CHECK(daemon->load());
   CCTL_CHECK(daemon->listen());
-  daemon->watchAnchor(anchor);
+  daemon->watchAnchor();
   return daemon;
 }
 
+Result<Daemon::Inherited> Daemon::openInherited(SharedFds fds, int anchor) {
+  Inherited inherited;
+  inherited.anchor = anchor;
+  CCTL_TRY(Survivors survivors, Survivors::open(duplicate(fds.survivors)));
+  inherited.survivors = std::make_unique<Survivors>(std::move(survivors));
+  CCTL_TRY(LogMover mover, LogMover::open(duplicate(fds.stage), *inherited.survivors));
+  inherited.mover = std::make_unique<LogMover>(std::move(mover));
+  inherited.fds = std::move(fds);
+  return inherited;
+}
+
 Result<void> Daemon::load() {
+  fds_.load();
   CCTL_CHECK(journal_.open());
   record(EventKind::kShimStart, fmt::format("shim {} started, pid {}", kVersion, ::getpid()));
   report(journal_.problems());
@@ -189,7 +216,8 @@ void Daemon::record(EventKind kind, std::string text) {
 
 // Its descriptor tells of its end. Below Linux 5.3 there is none: then only the next boot hook
 // brings an anchor back, once this one is gone too.
-void Daemon::watchAnchor(int anchor) {
+void Daemon::watchAnchor() {
+  const int anchor = host_.anchor;
   if (anchor <= 0) return;
   anchor_ = openPidfd(anchor);
   if (::getppid() != anchor) return loop_.soon([this] { takeOver(); });
@@ -204,8 +232,8 @@ void Daemon::takeOver() {
   if (leaving_) return;
   record(EventKind::kAdopt, "the anchor of this shim died; this process takes its place");
   tidyUp();
-  SharedFds fds{std::move(lock_), Fd(::fcntl(exits_.fd(), F_DUPFD_CLOEXEC, 3))};
-  const Error error = becomeAnchor("/proc/self/exe", host_.root, fds);
+  [[maybe_unused]] const Error error =
+      becomeAnchor("/proc/self/exe", host_.root, inherited_.fds);
   ::_exit(127);  // nothing can be done: the boot hook starts the next pair
 }
 

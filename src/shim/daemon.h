@@ -27,13 +27,21 @@ class Daemon {
   int run();
 
  private:
-  Daemon(std::string root, Identity identity, SharedFds fds, std::string digest);
+  // What outlives a supervisor: opened, and the descriptors by which it is handed on.
+  struct Inherited {
+    SharedFds fds;
+    int anchor = 0;
+    std::unique_ptr<Survivors> survivors;
+    std::unique_ptr<LogMover> mover;
+  };
+  [[nodiscard]] static Result<Inherited> openInherited(SharedFds fds, int anchor);
+  Daemon(std::string root, Identity identity, Inherited inherited, std::string digest);
 
   [[nodiscard]] Result<void> load();
   void loadState();
   [[nodiscard]] Result<void> listen();
   void watchSignals();
-  void watchAnchor(int anchor);
+  void watchAnchor();
   void takeOver();
   void report(const std::vector<std::string>& problems);
   void record(protocol::EventKind kind, std::string text);
@@ -42,8 +50,9 @@ class Daemon {
   void tidyUp();
 
   SystemClock clock_;
-  Fd lock_;
+  Inherited inherited_;
   ExitLog exits_;
+  FdStore fds_;
   EventLoop loop_;
   State state_;
   Store store_;

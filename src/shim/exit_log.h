@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "base/fd.h"
 #include "base/result.h"
@@ -23,14 +24,18 @@ class ExitLog {
  public:
   static constexpr uint64_t kSlots = 4096;
 
-  [[nodiscard]] static Result<ExitLog> make();
+  [[nodiscard]] static Result<Fd> makeMemory();
   explicit ExitLog(Fd memory) : memory_(std::move(memory)) {}
 
   int fd() const { return memory_.get(); }
   void add(const ExitRecord& record);
   std::optional<ExitRecord> find(int pid, uint64_t start_ticks) const;
+  // The last to end with that pid.
+  std::optional<ExitRecord> findNewest(int pid) const;
 
  private:
+  std::vector<ExitRecord> newestFirst() const;
+
   Fd memory_;
 };
 

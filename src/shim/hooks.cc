@@ -36,6 +36,7 @@ Result<Fd> memoryFile(std::string_view text) {
   Fd fd(::memfd_create("clusterctl-hook", MFD_CLOEXEC));
   if (!fd) return failErrno(errno, "cannot make a file in memory");
   CCTL_CHECK(writeAll(fd.get(), text));
+  if (::lseek(fd.get(), 0, SEEK_SET) != 0) return failErrno(errno, "cannot read it back");
   return fd;
 }
 
@@ -78,14 +79,14 @@ std::string hookInput(const Identity& identity, const protocol::Event& event) {
 
 class Hooks::Run {
  public:
-  Run(Hooks& hooks, Job job) : hooks_(hooks), job_(std::move(job)), loop_(hooks.host_.loop) {}
+  Run(Hooks& hooks, Job job) : hooks_(hooks), job_(std::move(job)), loop_(hooks.loop_) {}
 
   const Job& job() const { return job_; }
   const ExitReport& report() const { return report_; }
   bool timedOut() const { return timed_out_; }
 
   Result<void> begin() {
-    CCTL_TRY(input_, memoryFile(hookInput(hooks_.host_.identity, job_.event)));
+    CCTL_TRY(input_, memoryFile(hookInput(hooks_.identity_, job_.event)));
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) return failErrno(errno, "pipe");
     output_.reset(ends[0]);
@@ -103,14 +104,14 @@ class Hooks::Run {
   }
 
  private:
-  // spawn() gives its children no input. A shell opens the file in memory by the name that it has
-  // while this process holds it, and becomes the program.
+  // spawn() gives its children no input, but sockets from 3 on: a shell makes the first one, which
+  // is the file in memory, its input and becomes the program.
   SpawnRequest command() const {
     const User user = thisUser();
     SpawnRequest request;
     request.path = "/bin/sh";
-    request.argv = {"sh", "-c", "exec <\"$0\"; exec \"$@\"",
-                    fmt::format("/proc/{}/fd/{}", ::getpid(), input_.get())};
+    request.argv = {"sh", "-c", "exec <&3 3<&-; exec \"$@\"", "sh"};
+    request.socket_fds = {input_.get()};
     request.argv.insert(request.argv.end(), job_.argv.begin(), job_.argv.end());
     request.env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                    "HOME=" + user.home, "USER=" + user.name, "LOGNAME=" + user.name,
@@ -181,16 +182,21 @@ class Hooks::Run {
 
 // ---- all of them -------------------------------------------------------------------------------
 
-Hooks::Hooks(Host& host, HookLimits limits) : host_(host), limits_(limits) {
+Hooks::Hooks(std::string root, Identity identity, EventLoop& loop, Journal& journal,
+             HookLimits limits)
+    : root_(std::move(root)),
+      identity_(std::move(identity)),
+      loop_(loop),
+      journal_(journal),
+      limits_(limits) {
   load();
-  subscription_ =
-      host_.journal.subscribe([this](const protocol::Event& event) { onAppend(event); });
+  observation_ = journal_.observe([this](const protocol::Event& event) { onEvent(event); });
 }
 
-Hooks::~Hooks() { host_.journal.unsubscribe(subscription_); }
+Hooks::~Hooks() { journal_.unobserve(observation_); }
 
 void Hooks::load() {
-  const std::string path = paths::hooksFile(host_.root);
+  const std::string path = paths::hooksFile(root_);
   const auto json = readSealed(path, kKind);
   if (!json && json.error().code == Code::kNotFound) return;
   auto stored = json ? protocol::decode<protocol::HooksRequest>(*json)
@@ -206,17 +212,17 @@ void Hooks::load() {
 Result<void> Hooks::replace(std::vector<protocol::Hook> hooks) {
   if (hooks == hooks_) return {};
   CCTL_CHECK(checkHooks(hooks));
-  CCTL_CHECK(writeSealed(paths::hooksFile(host_.root), kKind,
+  CCTL_CHECK(writeSealed(paths::hooksFile(root_), kKind,
                          protocol::encode(protocol::HooksRequest{hooks}), Sync::kYes));
   hooks_ = std::move(hooks);
   protocol::Event event;
   event.kind = EventKind::kOrder;
   event.text = fmt::format("alerts changed: {}", counted(hooks_.size(), "program"));
-  host_.journal.append(std::move(event));
+  journal_.append(std::move(event));
   return {};
 }
 
-void Hooks::onAppend(const protocol::Event& event) {
+void Hooks::onEvent(const protocol::Event& event) {
   if (!event.alert) return;
   for (const protocol::Hook& hook : hooks_) {
     if (std::find(hook.on.begin(), hook.on.end(), *event.alert) == hook.on.end()) continue;
@@ -230,7 +236,7 @@ void Hooks::onAppend(const protocol::Event& event) {
 
 // From the loop: whoever appends is in the middle of restarting the service.
 void Hooks::wake() {
-  if (!wake_.pending()) wake_ = host_.loop.after(Millis(0), [this] { beginWaiting(); });
+  if (!wake_.pending()) wake_ = loop_.after(Millis(0), [this] { beginWaiting(); });
 }
 
 void Hooks::beginWaiting() {
@@ -252,7 +258,7 @@ void Hooks::tellProblem() {
   event.kind = EventKind::kLost;
   event.text = std::exchange(problem_, {}) +
                "; no alerts are run until the next command that changes something";
-  host_.journal.append(std::move(event));
+  journal_.append(std::move(event));
 }
 
 void Hooks::tellDropped() {
@@ -261,7 +267,7 @@ void Hooks::tellDropped() {
   event.kind = EventKind::kHook;
   event.text = fmt::format("{} not run: more than {} were waiting",
                            counted(std::exchange(dropped_, 0), "alert"), limits_.waiting);
-  host_.journal.append(std::move(event));
+  journal_.append(std::move(event));
 }
 
 void Hooks::onEnd(Run& run) {
@@ -283,7 +289,7 @@ void Hooks::recordFailure(const Job& job, const std::string& how, std::optional<
   event.version = job.event.version;
   event.text = fmt::format("alert {} failed: {}", job.argv.front(), how);
   event.exit = std::move(exit);
-  host_.journal.append(std::move(event));
+  journal_.append(std::move(event));
 }
 
 }  // namespace cctl::shim

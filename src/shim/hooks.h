@@ -23,8 +23,9 @@ struct HookLimits {
 // Programs that run when the shim ends are left alone, and then nobody limits their time.
 class Hooks {
  public:
-  // `host` must outlive it. Takes up what replace() has stored before.
-  explicit Hooks(Host& host, HookLimits limits = {});
+  // `loop` and `journal` must outlive it. Takes up what replace() has stored before.
+  Hooks(std::string root, Identity identity, EventLoop& loop, Journal& journal,
+        HookLimits limits = {});
   ~Hooks();
   Hooks(const Hooks&) = delete;
   Hooks& operator=(const Hooks&) = delete;
@@ -41,7 +42,7 @@ class Hooks {
   };
 
   void load();
-  void onAppend(const protocol::Event& event);
+  void onEvent(const protocol::Event& event);
   void wake();
   void beginWaiting();
   void tellProblem();
@@ -50,10 +51,13 @@ class Hooks {
   void recordFailure(const Job& job, const std::string& how,
                      std::optional<protocol::ExitReport> exit);
 
-  Host& host_;
+  const std::string root_;
+  const Identity identity_;
+  EventLoop& loop_;
+  Journal& journal_;
   const HookLimits limits_;
   std::vector<protocol::Hook> hooks_;
-  uint64_t subscription_ = 0;
+  uint64_t observation_ = 0;
   std::deque<Job> waiting_;
   std::list<std::unique_ptr<Run>> runs_;
   size_t dropped_ = 0;

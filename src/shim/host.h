@@ -6,9 +6,12 @@
 #include "base/clock.h"
 #include "shim/event_loop.h"
 #include "shim/exit_log.h"
+#include "shim/fd_store.h"
 #include "shim/journal.h"
+#include "shim/log_mover.h"
 #include "shim/state.h"
 #include "shim/store.h"
+#include "shim/survivors.h"
 
 namespace cctl::shim {
 
@@ -29,6 +32,10 @@ struct Host {
   Store& store;
   Journal& journal;
   ExitLog& exits;
+  Survivors& survivors;
+  LogMover& mover;
+  FdStore& fds;
+  int anchor = 0;  // pid; 0: there is none
 };
 
 }  // namespace cctl::shim

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "base/digest.h"
@@ -153,24 +154,49 @@ void Journal::tellDropped() {
 }
 
 void Journal::append(protocol::Event event) {
+  event.at = loop_.clock().wall();
+  if (waiting_.empty())
+    loop_.atTurnEnd([this, alive = std::weak_ptr<bool>(alive_)] {
+      if (!alive.expired()) flush();
+    });
+  waiting_.push_back(std::move(event));
+}
+
+void Journal::write(protocol::Event& event) {
   if (dropped_ > 0) tellDropped();
   event.seq = next_seq_;
-  event.at = loop_.clock().wall();
-  if (dropped_ > 0 || !writeLine(encodeJournalLine(event) + "\n")) {
+  if (dropped_ > 0 || !writeLine(encodeJournalLine(event) + "\n"))
     ++dropped_;
-  } else {
+  else
     ++next_seq_;
-    if (!sync_timer_.pending()) sync_timer_ = loop_.after(kSyncDelay, [this] { sync(); });
-  }
-  for (const auto& [id, on_append] : std::map(subscribers_)) on_append(event);
+  for (const auto& [id, on_event] : std::map(observers_)) on_event(event);
+}
+
+void Journal::flush() {
+  if (waiting_.empty()) return;
+  std::vector<protocol::Event> events = std::exchange(waiting_, {});
+  for (protocol::Event& event : events) write(event);
+  if (!sync_timer_.pending()) sync_timer_ = loop_.after(kSyncDelay, [this] { sync(); });
+  for (const auto& [id, on_append] : std::map(subscribers_)) on_append();
+}
+
+bool Journal::tellsExitOf(int pid, uint64_t start_ticks) {
+  static constexpr uint64_t kNewest = 20'000;
+  const uint64_t last = lastSeq();
+  const auto events = read(last > kNewest ? last - kNewest : 0, std::nullopt, kNewest);
+  return std::any_of(events.begin(), events.end(), [&](const protocol::Event& event) {
+    return event.exit && event.exit->pid == pid && event.exit->start_ticks == start_ticks;
+  });
 }
 
 void Journal::sync() {
+  flush();
   if (file_) ::fdatasync(file_.get());  // nothing better to do on failure than go on
 }
 
 std::vector<protocol::Event> Journal::read(uint64_t after, std::optional<WallTime> since,
                                            size_t limit) {
+  flush();
   std::vector<protocol::Event> events;
   for (size_t i = 0; i < segments_.size() && events.size() < limit; ++i) {
     if (i + 1 < segments_.size() && segments_[i + 1].first_seq <= after + 1) continue;
@@ -187,8 +213,13 @@ std::vector<protocol::Event> Journal::read(uint64_t after, std::optional<WallTim
   return events;
 }
 
-uint64_t Journal::subscribe(OnAppend on_append) {
+uint64_t Journal::subscribe(std::function<void()> on_append) {
   subscribers_[next_subscriber_] = std::move(on_append);
+  return next_subscriber_++;
+}
+
+uint64_t Journal::observe(std::function<void(const protocol::Event&)> on_event) {
+  observers_[next_subscriber_] = std::move(on_event);
   return next_subscriber_++;
 }
 

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,16 +23,21 @@ class Journal {
  public:
   // `loop` must outlive it.
   Journal(std::string dir, EventLoop& loop, JournalLimits limits = {});
+  ~Journal() { flush(); }
 
   // Finds the end of what is there. A torn tail is cut, and both that and damage elsewhere is in
   // problems(); only a directory that cannot be used is an error.
   [[nodiscard]] Result<void> open();
   const std::vector<std::string>& problems() const { return problems_; }
 
-  // Gives the event its number and time and writes it; survives a SIGKILL at once, a power loss
-  // within a fifth of a second. On a full disk events are counted, and the count is told later.
+  // Gives the event its time. It is numbered and written at the end of this turn of the loop, so that
+  // what it is about, a restart above all, goes first; from then on it survives a SIGKILL, and a
+  // power loss within a fifth of a second. On a full disk events are counted, and the count is told
+  // later.
   void append(protocol::Event event);
-  // Waits for the disk.
+  // Writes what was appended.
+  void flush();
+  // And waits for the disk.
   void sync();
 
   uint64_t lastSeq() const { return next_seq_ - 1; }
@@ -39,12 +45,15 @@ class Journal {
   // At most `limit` events numbered above `after` and not before `since`, oldest first. Lines that
   // do not hold are passed over.
   std::vector<protocol::Event> read(uint64_t after, std::optional<WallTime> since, size_t limit);
+  // Whether the newest events tell how this process ended.
+  bool tellsExitOf(int pid, uint64_t start_ticks);
 
-  // Called after each append, also of an event that the disk did not take, until the returned
-  // number is given to unsubscribe().
-  using OnAppend = std::function<void(const protocol::Event&)>;
-  uint64_t subscribe(OnAppend on_append);
+  // Called after each append, until the returned number is given to unsubscribe().
+  uint64_t subscribe(std::function<void()> on_append);
   void unsubscribe(uint64_t id) { subscribers_.erase(id); }
+  // The same with each event, also one that the disk did not take, until unobserve().
+  uint64_t observe(std::function<void(const protocol::Event&)> on_event);
+  void unobserve(uint64_t id) { observers_.erase(id); }
 
  private:
   struct Segment {
@@ -56,6 +65,7 @@ class Journal {
   [[nodiscard]] Result<void> openSegment(Segment& segment, bool last);
   [[nodiscard]] Result<void> rotate();
   [[nodiscard]] Result<void> writeLine(const std::string& line);
+  void write(protocol::Event& event);
   void tellDropped();
 
   std::string dir_;
@@ -66,9 +76,12 @@ class Journal {
   Fd file_;
   uint64_t next_seq_ = 1;
   uint64_t dropped_ = 0;
+  std::vector<protocol::Event> waiting_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for what is posted to the loop
   Timer sync_timer_;
   uint64_t next_subscriber_ = 1;
-  std::map<uint64_t, OnAppend> subscribers_;
+  std::map<uint64_t, std::function<void()>> subscribers_;
+  std::map<uint64_t, std::function<void(const protocol::Event&)>> observers_;
 };
 
 // One line of the file, without the newline, and back; nothing for a line that does not hold.

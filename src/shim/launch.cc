@@ -120,6 +120,7 @@ std::map<std::string, std::string> serviceEnvironment(const Host& host, const Ge
   env["CLUSTERCTL_SERVICE"] = spec.service;
   env["CLUSTERCTL_INSTANCE"] = fmt::format("{}/{}", spec.service, spec.index);
   env["CLUSTERCTL_VERSION"] = spec.version;
+  env["CLUSTERCTL_GENERATION"] = std::to_string(spec.generation);
   env["CLUSTERCTL_HOST"] = host.identity.host;
   env["CLUSTERCTL_NAMING"] = paths::namingSocket(host.root);
   if (has_lib) {

@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 
 #include "base/file.h"
@@ -15,113 +15,173 @@ namespace {
 constexpr size_t kMaxLine = 16u << 10;  // longer ones are cut into several
 constexpr size_t kMaxLastLine = 500;
 constexpr int kPipeSize = 1 << 20;  // room for a while without a shim
-constexpr int kReadsPerTurn = 16;
+constexpr int kMovesPerTurn = 16;
+constexpr int kMovesAtEnd = 64;  // a grandchild may go on writing while the rest is read
 
-uint64_t inodeOf(int fd) {
+constexpr size_t kPrefix = 24 + 3;  // the stamp, " O "
+
+Result<uint64_t> pipeInode(int fd) {
   struct stat info {};
-  return ::fstat(fd, &info) == 0 && S_ISFIFO(info.st_mode) ? info.st_ino : 0;
+  if (::fstat(fd, &info) == 0 && S_ISFIFO(info.st_mode)) return info.st_ino;
+  return fail(Code::kNotFound, "not a pipe");
+}
+
+Result<Fd> openForWriting(int read_end) {
+  return openFile(fmt::format("/proc/self/fd/{}", read_end), O_RDWR);
 }
 
 }  // namespace
 
-Result<LogPipe> makeLogPipe() {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return failErrno(errno, "pipe");
-  LogPipe pipe;
-  pipe.read.reset(ends[0]);
-  const Fd plain_write(ends[1]);
-  CCTL_TRY(pipe.write, openFile(fmt::format("/proc/self/fd/{}", ends[1]), O_RDWR));
-  ::fcntl(pipe.read.get(), F_SETFL, O_NONBLOCK);
-  // Best effort: a plain user may be at its limit of pipe pages, and 64 KiB serve too.
-  if (::fcntl(pipe.read.get(), F_SETPIPE_SZ, kPipeSize) < 0)
-    ::fcntl(pipe.read.get(), F_SETPIPE_SZ, kPipeSize / 4);
-  pipe.inode = inodeOf(pipe.read.get());
+Result<LogPipe> LogPipe::of(Fd read, Fd write) {
+  LogPipe pipe{std::move(read), std::move(write), 0};
+  CCTL_TRY(pipe.inode, pipeInode(pipe.read.get()));
+  CCTL_TRY(const uint64_t other, pipeInode(pipe.write.get()));
+  if (other != pipe.inode) return fail(Code::kNotFound, "not two ends of one pipe");
   return pipe;
 }
 
-Result<LogPipe> reopenLogPipe(int pid, int fd, uint64_t inode) {
+Result<LogPipe> LogPipe::make() {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return failErrno(errno, "pipe");
+  Fd read(ends[0]);
+  const Fd plain_write(ends[1]);
+  CCTL_TRY(Fd write, openForWriting(read.get()));
+  ::fcntl(read.get(), F_SETFL, O_NONBLOCK);
+  // Best effort: a plain user may be at its limit of pipe pages, and 64 KiB serve too.
+  if (::fcntl(read.get(), F_SETPIPE_SZ, kPipeSize) < 0)
+    ::fcntl(read.get(), F_SETPIPE_SZ, kPipeSize / 4);
+  return of(std::move(read), std::move(write));
+}
+
+Result<LogPipe> LogPipe::ofProcess(int pid, int fd, uint64_t inode) {
   const std::string path = fmt::format("/proc/{}/fd/{}", pid, fd);
-  LogPipe pipe;
-  CCTL_TRY(pipe.read, openFile(path, O_RDONLY | O_NONBLOCK));
-  pipe.inode = inodeOf(pipe.read.get());
-  if (pipe.inode != inode || inode == 0)
+  CCTL_TRY(Fd read, openFile(path, O_RDONLY | O_NONBLOCK));
+  CCTL_TRY(Fd write, openForWriting(read.get()));
+  CCTL_TRY(LogPipe pipe, of(std::move(read), std::move(write)));
+  if (pipe.inode != inode)
     return fail(Code::kNotFound, "{} is no longer the pipe that the shim made", path);
   return pipe;
 }
 
-void LogCapture::add(char stream, Fd pipe) {
-  auto entry = std::make_unique<Stream>();
-  entry->name = stream;
-  entry->pipe = std::move(pipe);
-  Stream* raw = entry.get();
-  entry->watch = loop_.watch(raw->pipe.get(), EPOLLIN, [this, raw](uint32_t) { onReadable(*raw); });
-  streams_.push_back(std::move(entry));
+LogCapture::LogCapture(EventLoop& loop, LogMover& mover, LogFile& file, std::string name,
+                       LogPipes pipes)
+    : loop_(loop), mover_(mover), file_(file), name_(std::move(name)) {
+  streams_[0].pipe = std::move(pipes.out);
+  streams_[1].name = 'E';
+  streams_[1].pipe = std::move(pipes.err);
+  // Edge-triggered: an unfinished line stays in its pipe until the rest of it comes.
+  for (Stream& stream : streams_)
+    stream.watch = loop_.watch(stream.pipe.read.get(), EPOLLIN | EPOLLET,
+                               [this, &stream](uint32_t) { onReadable(stream); });
 }
 
-// The chatty do not starve the others: the rest is read in the next turn.
+// The chatty do not starve the others: the rest is moved in the next turn.
 void LogCapture::onReadable(Stream& stream) {
-  for (int i = 0; i < kReadsPerTurn && readSome(stream); ++i) {
-  }
-  flush();
+  for (int i = 0; i < kMovesPerTurn; ++i)
+    if (!moveSome(stream, false)) return;
+  loop_.soon([this, &stream, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) onReadable(stream);
+  });
 }
 
-bool LogCapture::readSome(Stream& stream) {
-  std::array<char, 64u << 10> buffer;
-  const ssize_t got = ::read(stream.pipe.get(), buffer.data(), buffer.size());
-  if (got > 0) take(stream, {buffer.data(), static_cast<size_t>(got)});
-  if (got > 0 || (got < 0 && errno == EINTR)) return true;
-  if (got == 0) stream.watch.reset();  // nobody holds the other end
-  return false;
+bool LogCapture::moveSome(Stream& stream, bool to_the_end) {
+  stamp(stream.name, mover_.peek(stream.pipe.read.get()), to_the_end);
+  if (ends_.empty()) return false;
+  moveStamped(stream);
+  return true;
 }
 
-void LogCapture::take(Stream& stream, std::string_view bytes) {
-  for (size_t end = bytes.find('\n'); end != std::string_view::npos; end = bytes.find('\n')) {
-    stream.partial.append(bytes.substr(0, end));
-    bytes.remove_prefix(end + 1);
-    emit(stream, stream.partial);
-    stream.partial.clear();
+void LogCapture::addLine(char stream, std::string_view line, size_t raw_end) {
+  if (stamped_.empty()) {
+    stamped_ = formatTimeFixed(loop_.clock().wall());  // one for all that came together
+  } else {
+    stamped_.append(stamped_.data(), kPrefix - 3);
   }
-  stream.partial.append(bytes);
-  while (stream.partial.size() > kMaxLine) {
-    emit(stream, std::string_view(stream.partial).substr(0, kMaxLine));
-    stream.partial.erase(0, kMaxLine);
-  }
-}
-
-void LogCapture::emit(Stream& stream, std::string_view line) {
-  if (line.size() > kMaxLine) {
-    emit(stream, line.substr(0, kMaxLine));
-    emit(stream, line.substr(kMaxLine));
-    return;
-  }
-  last_lines_.emplace_back(line.substr(0, kMaxLastLine));
-  if (last_lines_.size() > kLastLines) last_lines_.pop_front();
-  stamped_ += formatTime(loop_.clock().wall());
   stamped_ += ' ';
-  stamped_ += stream.name;
+  stamped_ += stream;
   stamped_ += ' ';
   stamped_ += line;
   stamped_ += '\n';
-  ++stamped_count_;
+  ends_.push_back({stamped_.size(), raw_end});
 }
 
-void LogCapture::flush() {
-  if (stamped_.empty()) return;
-  const std::string lines = std::exchange(stamped_, {});
-  file_.append(lines, std::exchange(stamped_count_, 0));
+void LogCapture::stamp(char stream, std::string_view bytes, bool to_the_end) {
+  stamped_.clear();
+  ends_.clear();
+  stamped_.reserve(bytes.size() * 2);
+  size_t at = 0;
+  while (at < bytes.size()) {
+    const size_t newline = bytes.find('\n', at);
+    const size_t end = std::min(newline, bytes.size());
+    if (end - at > kMaxLine) {
+      addLine(stream, bytes.substr(at, kMaxLine), at + kMaxLine);
+      at += kMaxLine;
+      continue;
+    }
+    if (newline == std::string_view::npos && !to_the_end) return;
+    addLine(stream, bytes.substr(at, end - at), std::min(end + 1, bytes.size()));
+    at = end + 1;
+  }
+}
+
+// As much as the current log file takes; what is left is looked at again.
+void LogCapture::moveStamped(Stream& stream) {
+  const auto room = file_.roomFor(stamped_);
+  const auto last =
+      room ? std::upper_bound(ends_.begin(), ends_.end(), room->bytes,
+                              [](size_t bytes, const LineEnd& end) { return bytes < end.stamped; })
+           : ends_.end();
+  const LineEnd end = *std::prev(last);
+  const auto count = static_cast<size_t>(last - ends_.begin());
+  // Without a file to write to they are taken all the same: the service must not be blocked.
+  mover_.take(stream.pipe.read.get(), {name_, stream.name, room ? room->inode : 0,
+                                       room ? room->size : 0, end.raw});
+  const std::string_view lines = std::string_view(stamped_).substr(0, end.stamped);
+  file_.append(lines, count);
+  mover_.finish();
+  keepLast(lines);
+}
+
+void LogCapture::keepLast(std::string_view stamped) {
+  std::deque<std::string> newest;
+  while (!stamped.empty() && newest.size() < kLastLines) {
+    stamped.remove_suffix(1);  // the newline
+    const size_t begin = stamped.rfind('\n') + 1;  // npos + 1 is 0
+    newest.emplace_front(stamped.substr(begin + kPrefix, kMaxLastLine));
+    stamped = stamped.substr(0, begin);
+  }
+  for (std::string& line : newest) last_lines_.push_back(std::move(line));
+  while (last_lines_.size() > kLastLines) last_lines_.pop_front();
+}
+
+void LogCapture::resumeRun(WallTime since) {
+  last_lines_.clear();
+  LogFile::Position position = file_.tail(static_cast<int>(kLastLines));
+  std::string text;
+  for (std::string part = file_.read(position, 1u << 20); !part.empty();
+       part = file_.read(position, 1u << 20))
+    text += part;
+  const std::string from = formatTimeFixed(since);
+  std::string_view lines = text;
+  // Those of earlier runs stand in front.
+  while (lines.size() > kPrefix && lines.substr(0, from.size()) < from)
+    lines.remove_prefix(std::min(lines.find('\n'), lines.size() - 1) + 1);
+  if (lines.size() > kPrefix && lines.back() == '\n') keepLast(lines);
 }
 
 void LogCapture::drain() {
-  // Bounded: a grandchild may go on writing while we read.
-  static constexpr int kMostReads = 64;
-  for (const auto& stream : streams_) {
-    for (int i = 0; i < kMostReads && readSome(*stream); ++i) {
+  for (Stream& stream : streams_)
+    for (int i = 0; i < kMovesAtEnd && moveSome(stream, true); ++i) {
     }
-    if (stream->partial.empty()) continue;
-    emit(*stream, stream->partial);
-    stream->partial.clear();
-  }
-  flush();
+}
+
+void LogCapture::finishMove(const LogMover::Move& move) {
+  const Stream& stream = streams_[move.stream == 'E' ? 1 : 0];
+  file_.cutTo(move.log_inode, move.log_size);
+  const std::string bytes = mover_.recover(stream.pipe.read.get());
+  stamp(move.stream, bytes, true);
+  if (!stamped_.empty()) file_.append(stamped_, ends_.size());
+  mover_.finish();
 }
 
 }  // namespace cctl::shim

@@ -1,61 +1,88 @@
-// The output of one process, read from two pipes, stamped line by line into its instance's log.
+// The output of one generation, read from two pipes, stamped line by line into its instance's log.
 #pragma once
 
 #include <deque>
-#include <functional>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "shim/event_loop.h"
 #include "shim/log_file.h"
+#include "shim/log_mover.h"
 
 namespace cctl::shim {
 
-// The service gets the write side open for reading too: it then holds its own pipe, so that a
-// shim that dies causes no EPIPE and loses nothing that fits the pipe.
+// Made once and used by every run of a generation. The service gets the write side open for reading
+// too: it then holds its own pipe, so that a shim that dies causes no EPIPE and loses nothing that
+// fits the pipe.
 struct LogPipe {
-  Fd read;
+  Fd read;  // O_NONBLOCK
   Fd write;
   uint64_t inode = 0;
+
+  [[nodiscard]] static Result<LogPipe> make();
+  // The pipe that a living process has as its descriptor `fd`, when its inode is as recorded.
+  [[nodiscard]] static Result<LogPipe> ofProcess(int pid, int fd, uint64_t inode);
+  // From descriptors that were kept. kNotFound when they are no pipe.
+  [[nodiscard]] static Result<LogPipe> of(Fd read, Fd write);
 };
-[[nodiscard]] Result<LogPipe> makeLogPipe();
-// The read side of a pipe that a living process has as its descriptor `fd`, when its inode is as
-// recorded.
-[[nodiscard]] Result<LogPipe> reopenLogPipe(int pid, int fd, uint64_t inode);
+
+struct LogPipes {
+  LogPipe out;
+  LogPipe err;
+};
 
 class LogCapture {
  public:
   static constexpr size_t kLastLines = 50;
 
-  // Both must outlive it.
-  LogCapture(EventLoop& loop, LogFile& file) : loop_(loop), file_(file) {}
+  // All must outlive it. `name`: "service/index/generation", by which an unfinished move is known.
+  LogCapture(EventLoop& loop, LogMover& mover, LogFile& file, std::string name, LogPipes pipes);
 
-  void add(char stream, Fd pipe);
+  const LogPipe& out() const { return streams_[0].pipe; }
+  const LogPipe& err() const { return streams_[1].pipe; }
+
+  // A process begins: the last lines are its own from here on. `since`: of a process that was
+  // adopted, whose lines are in the log already.
+  void beginRun() { last_lines_.clear(); }
+  void resumeRun(WallTime since);
   // Reads what is in the pipes now, an unfinished last line included.
   void drain();
   // The last lines of this run, oldest first, each cut at 500 bytes.
   std::vector<std::string> lastLines() const { return {last_lines_.begin(), last_lines_.end()}; }
+  // Writes the lines that a supervisor before this one was moving when it died.
+  void finishMove(const LogMover::Move& move);
 
  private:
   struct Stream {
     char name = 'O';
-    Fd pipe;
+    LogPipe pipe;
     Watch watch;  // destroyed before the pipe
-    std::string partial;
   };
 
   void onReadable(Stream& stream);
-  bool readSome(Stream& stream);
-  void take(Stream& stream, std::string_view bytes);
-  void emit(Stream& stream, std::string_view line);
-  void flush();
+  bool moveSome(Stream& stream, bool to_the_end);
+  void stamp(char stream, std::string_view bytes, bool to_the_end);
+  void addLine(char stream, std::string_view line, size_t raw_end);
+  void moveStamped(Stream& stream);
+  void keepLast(std::string_view stamped);
 
   EventLoop& loop_;
+  LogMover& mover_;
   LogFile& file_;
-  std::vector<std::unique_ptr<Stream>> streams_;
+  const std::string name_;
+  Stream streams_[2];
   std::deque<std::string> last_lines_;
-  std::string stamped_;  // whole lines on their way to the file
-  size_t stamped_count_ = 0;
+  // Of the bytes under way: their lines, stamped, and where each ends there and in the pipe.
+  struct LineEnd {
+    size_t stamped = 0;
+    size_t raw = 0;
+  };
+  std::string stamped_;
+  std::vector<LineEnd> ends_;
+  // Outlived by callbacks that are posted to the loop.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace cctl::shim

@@ -49,9 +49,7 @@ bool isRotatedName(std::string_view name) {
 
 // Later than `last` in any case: clocks are set back, and stand still within a millisecond.
 std::string nameAfter(const std::string& last, WallTime now) {
-  std::string time = formatTime(now);
-  if (time.find('.') == std::string::npos) time.insert(time.size() - 1, ".000");
-  std::string name = rotatedName(time, 0);
+  std::string name = rotatedName(formatTimeFixed(now), 0);
   if (last < name) return name;
   unsigned serial = 0;
   const char* digits = last.data() + kTimeWidth + 1;
@@ -96,6 +94,7 @@ Result<void> LogFile::openCurrent() {
   const auto info = statOf(file.get());
   if (!info || !S_ISREG(info->st_mode) || info->st_nlink != 1 || info->st_uid != ::geteuid())
     return fail(Code::kRefused, "{}/current is not a file of the shim's", dir_);
+  inode_ = info->st_ino;
   size_ = static_cast<uint64_t>(info->st_size);
   file_ = std::move(file);
   return {};
@@ -120,15 +119,25 @@ size_t LogFile::fitting(std::string_view lines) const {
   return size_ > 0 ? 0 : lines.find('\n') + 1;
 }
 
+Result<LogFile::Room> LogFile::roomFor(std::string_view lines) {
+  for (;;) {
+    if (!file_) CCTL_CHECK(openCurrent());
+    if (const size_t part = fitting(lines); part > 0) return Room{inode_, size_, part};
+    rotate();
+    if (file_) return fail(Code::kError, "{}: cannot be rotated", dir_);
+  }
+}
+
+void LogFile::cutTo(uint64_t inode, uint64_t size) {
+  if (!file_ && !openCurrent()) return;
+  if (inode_ != inode || size_ <= size) return;
+  if (::ftruncate(file_.get(), static_cast<off_t>(size)) == 0) size_ = size;
+}
+
 Result<void> LogFile::write(std::string_view lines) {
   while (!lines.empty()) {
-    if (!file_) CCTL_CHECK(openCurrent());
-    const size_t part = fitting(lines);
-    if (part == 0) {
-      rotate();
-      if (file_) return fail(Code::kError, "{}: cannot be rotated", dir_);
-      continue;
-    }
+    CCTL_TRY(const Room room, roomFor(lines));
+    const size_t part = room.bytes;
     if (auto written = writeAll(file_.get(), lines.substr(0, part)); !written) {
       // Take back half a line.
       [[maybe_unused]] const int cut = ::ftruncate(file_.get(), static_cast<off_t>(size_));

@@ -34,6 +34,17 @@ class LogFile {
   // the log when writing works again.
   void append(std::string_view lines, size_t count);
 
+  // Where the next of these lines go, and how many bytes of them: whole lines, at least one. Rotates
+  // where nothing fits the file any more.
+  struct Room {
+    uint64_t inode = 0;
+    uint64_t size = 0;  // of the file so far
+    size_t bytes = 0;
+  };
+  [[nodiscard]] Result<Room> roomFor(std::string_view lines);
+  // Takes back what was written behind `size`, if the current file is still that one.
+  void cutTo(uint64_t inode, uint64_t size);
+
   // The instance is forgotten: followers see that there will be no more.
   void close();
   bool closed() const { return closed_; }
@@ -65,6 +76,7 @@ class LogFile {
   const Clock& clock_;
   Fd dir_fd_;
   Fd file_;
+  uint64_t inode_ = 0;
   uint64_t size_ = 0;
   uint64_t dropped_ = 0;
   bool closed_ = false;

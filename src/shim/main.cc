@@ -166,18 +166,19 @@ Result<int> runForeground(Arguments& arguments) {
   if (auto known = loadIdentity(root); !known) return fail(told(ready, known.error()));
   auto lock = lockRoot(root, !ready);
   if (!lock) return fail(told(ready, lock.error()));
-  auto exits = ExitLog::make();
-  if (!exits) return fail(told(ready, exits.error()));
-  Fd memory(::fcntl(exits->fd(), F_DUPFD_CLOEXEC, 3));
-  return runAnchor(root, {std::move(*lock), std::move(memory)}, std::move(ready));
+  SharedFds fds;
+  fds.lock = std::move(*lock);
+  if (auto made = fds.makeMissing(); !made) return fail(told(ready, made.error()));
+  return runAnchor(root, std::move(fds), std::move(ready));
 }
 
 Result<SharedFds> takeShared(Arguments& arguments) {
   SharedFds fds;
-  CCTL_TRY(fds.lock, takeFd(arguments, "--lock-fd"));
-  CCTL_TRY(fds.exits, takeFd(arguments, "--exits-fd"));
-  if (!fds.lock || !fds.exits)
-    return fail(Code::kUsage, "anchor and supervise are begun by `run`, not by people");
+  for (const auto& [option, member] : kSharedFds) {
+    CCTL_TRY(fds.*member, takeFd(arguments, option));
+  }
+  if (!fds.lock) return fail(Code::kUsage, "anchor and supervise are begun by `run`, not by people");
+  CCTL_CHECK(fds.makeMissing());
   return fds;
 }
 

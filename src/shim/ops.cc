@@ -47,7 +47,7 @@ Ops::Ops(Host& host, Supervisor& supervisor, Registers& registers, Names& names,
       registers_(registers),
       names_(names),
       facts_(std::move(facts)),
-      hooks_(host) {
+      hooks_(host.root, host.identity, host.loop, host.journal) {
   add(&Ops::hello);
   add(&Ops::push);
   add(&Ops::releases);

@@ -1,10 +1,13 @@
 #include "shim/proc.h"
 
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <ctime>
 
 #include "base/file.h"
 
@@ -84,6 +87,67 @@ std::vector<int> sessionMembers(int sid, uint64_t start_ticks) {
     if (!stat->dead()) members.push_back(pid);
   }
   return members;
+}
+
+std::optional<std::vector<int>> childrenOf(int pid) {
+  const auto text = readFile(fmt::format("/proc/{0}/task/{0}/children", pid), 1u << 20);
+  if (!text) return std::nullopt;
+  std::vector<int> children;
+  for (const std::string_view word : words(*text))
+    if (const int child = number<int>(word); child > 0) children.push_back(child);
+  return children;
+}
+
+std::vector<int> orphansOf(int anchor, int sid, uint64_t start_ticks) {
+  const auto children = anchor > 0 ? childrenOf(anchor) : std::nullopt;
+  if (!children) return sessionMembers(sid, start_ticks);
+  std::vector<int> orphans;
+  for (const int child : *children)
+    if (const auto stat = readProcStat(child); stat && stat->session == sid && !stat->dead())
+      orphans.push_back(child);
+  return orphans;
+}
+
+bool runsOwnExecutable(int pid) {
+  struct stat theirs {};
+  struct stat ours {};
+  return ::stat(fmt::format("/proc/{}/exe", pid).c_str(), &theirs) == 0 &&
+         ::stat("/proc/self/exe", &ours) == 0 && theirs.st_dev == ours.st_dev &&
+         theirs.st_ino == ours.st_ino;
+}
+
+WallTime wallTimeOf(uint64_t start_ticks, WallTime now) {
+  timespec up{};
+  ::clock_gettime(CLOCK_BOOTTIME, &up);
+  const Millis uptime(int64_t{up.tv_sec} * 1000 + up.tv_nsec / 1'000'000);
+  return now - std::max(Millis(0), uptime - ticksToMillis(start_ticks));
+}
+
+std::vector<std::string> environmentOf(int pid) {
+  const auto text = readFile(fmt::format("/proc/{}/environ", pid), 4u << 20);
+  std::vector<std::string> variables;
+  std::string_view rest = text ? std::string_view(*text) : std::string_view();
+  while (!rest.empty()) {
+    const size_t end = std::min(rest.find('\0'), rest.size());
+    variables.emplace_back(rest.substr(0, end));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return variables;
+}
+
+std::vector<int> leadersWith(const std::string& variable) {
+  std::vector<int> leaders;
+  const auto names = listDir("/proc");
+  if (!names) return leaders;
+  for (const std::string& name : *names) {
+    const int pid = number<int>(name);
+    if (pid <= 0) continue;
+    const auto environment = environmentOf(pid);
+    if (std::find(environment.begin(), environment.end(), variable) == environment.end()) continue;
+    const auto stat = readProcStat(pid);
+    if (stat && stat->session == pid && !stat->dead()) leaders.push_back(pid);
+  }
+  return leaders;
 }
 
 std::string bootId() {

@@ -38,6 +38,22 @@ std::optional<ProcStat> aliveProcess(int pid, uint64_t start_ticks);
 // that began at `start_ticks`.
 std::vector<int> sessionMembers(int sid, uint64_t start_ticks);
 
+// Living members of the session `sid` after its leader has ended: those that the subreaper `anchor`
+// has inherited, whose children turn up there as they are killed. Looks at all processes where the
+// kernel does not list children, or without an anchor.
+std::vector<int> orphansOf(int anchor, int sid, uint64_t start_ticks);
+// Whether the process still runs this very executable: it has not got to its exec yet.
+bool runsOwnExecutable(int pid);
+
+// Its children now (/proc/PID/task/PID/children); nothing where the kernel does not list them.
+std::optional<std::vector<int>> childrenOf(int pid);
+// The wall clock's time at which a process with this start time began.
+WallTime wallTimeOf(uint64_t start_ticks, WallTime now);
+// Its environment as it was at its exec, each "NAME=value"; empty when it cannot be read.
+std::vector<std::string> environmentOf(int pid);
+// Leaders of sessions that have this "NAME=value".
+std::vector<int> leadersWith(const std::string& variable);
+
 std::string bootId();
 Millis ticksToMillis(uint64_t ticks);
 int countFds(int pid);

@@ -2,6 +2,7 @@
 
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,8 @@ using protocol::ExitReport;
 using protocol::InstanceState;
 using protocol::RestartWhen;
 
+constexpr std::string_view kInstance = "CLUSTERCTL_INSTANCE=";
+constexpr std::string_view kGeneration = "CLUSTERCTL_GENERATION=";
 constexpr size_t kCheckSlice = 16u << 20;  // bytes hashed in one turn of the loop
 constexpr Millis kExitPoll{50};            // where there are no process descriptors
 constexpr Millis kRemainsPoll{5};
@@ -67,9 +70,40 @@ std::optional<int> foreignStatus(const Fd& pidfd, int pid, uint64_t start_ticks)
   return statusByDescriptor(pidfd);
 }
 
+// Not reaped: should the shim be killed before the journal has it, the next one still finds it.
+std::optional<int> statusOfZombie(int pid, rusage& usage) {
+  siginfo_t info{};
+  if (::syscall(SYS_waitid, P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT, &usage) != 0 ||
+      info.si_pid != pid)
+    return std::nullopt;
+  if (info.si_code == CLD_EXITED) return W_EXITCODE(info.si_status, 0);
+  return W_EXITCODE(0, info.si_status) | (info.si_code == CLD_DUMPED ? WCOREFLAG : 0);
+}
+
+void reap(int pid) {
+  while (::waitpid(pid, nullptr, WNOHANG) < 0 && errno == EINTR) {
+  }
+}
+
 bool clean(const ExitReport& report) { return report.exit_status == 0; }
 
 }  // namespace
+
+std::string processName(const protocol::InstanceRef& ref, int generation) {
+  return fmt::format("{}/{}/{}", ref.service, ref.index, generation);
+}
+
+std::string nameByEnvironment(const std::vector<std::string>& environment) {
+  std::string instance;
+  std::string generation;
+  for (const std::string& variable : environment) {
+    if (variable.starts_with(kInstance)) instance = variable.substr(kInstance.size());
+    if (variable.starts_with(kGeneration)) generation = variable.substr(kGeneration.size());
+  }
+  return instance + "/" + generation;
+}
+
+std::string parkedPipes(const std::string& process_name) { return "log:" + process_name; }
 
 std::string describeExit(const ExitReport& report) {
   if (report.exit_status) return fmt::format("exit status {}", *report.exit_status);
@@ -85,6 +119,7 @@ ServiceProcess::ServiceProcess(Host& host, protocol::GenerationSpec spec, LogFil
       spec_(std::move(spec)),
       log_(log),
       on_ready_(std::move(on_ready)),
+      name_(processName(ref(), spec_.generation)),
       since_(host.loop.clock().wall()),
       backoff_(spec_.restart) {
   const GenerationRecord& memo = memory();
@@ -120,6 +155,7 @@ void ServiceProcess::enter(State state) {
   GenerationRecord& memo = memory();
   memo.since = since_;
   if (state != State::kFailed) memo.failure.clear();
+  if (state == State::kFailed || state == State::kStopped) closeCapture();
   host_.state.touch();
 }
 
@@ -265,34 +301,53 @@ Result<void> ServiceProcess::begin() {
 }
 
 Result<void> ServiceProcess::spawnWithPipes(SpawnRequest& request) {
-  CCTL_TRY(LogPipe out, makeLogPipe());
-  CCTL_TRY(LogPipe err, makeLogPipe());
-  request.out_fd = out.write.get();
-  request.err_fd = err.write.get();
+  CCTL_CHECK(openCapture());
+  capture_->beginRun();
+  request.out_fd = capture_->out().write.get();
+  request.err_fd = capture_->err().write.get();
   started_ = host_.loop.clock().wall();
-  const auto remember = [&](int pid, uint64_t start_ticks) -> Result<void> {
-    memory().process = ProcessRecord{pid, start_ticks, started_, false, out.inode, err.inode};
-    auto written = host_.state.writeNow();
-    // With a full disk a service that runs is worth more than a record of it.
-    if (!written && written.error().code == Code::kNoSpace) return {};
-    return written;
-  };
-  auto child = spawn(request, remember);
-  if (!child) {
-    memory().process.reset();
-    host_.state.touch();
-    return fail(child.error());
-  }
-  pid_ = child->pid;
-  start_ticks_ = child->start_ticks;
-  pidfd_ = std::move(child->pidfd);
+  PidSlot* slot = host_.survivors.slot(name_);
+  CCTL_TRY(Spawned child, spawn(request, slot ? &slot->pid : nullptr));
+  pid_ = child.pid;
+  start_ticks_ = child.start_ticks;
+  pidfd_ = std::move(child.pidfd);
   own_child_ = true;
   killed_ = false;
   remains_seen_ = 0;
-  capture_ = std::make_unique<LogCapture>(host_.loop, log_);
-  capture_->add('O', std::move(out.read));
-  capture_->add('E', std::move(err.read));
+  memory().process = ProcessRecord{pid_,
+                                   start_ticks_,
+                                   started_,
+                                   false,
+                                   capture_->out().inode,
+                                   capture_->err().inode};
+  host_.state.touch();
   return {};
+}
+
+// The pipes outlive every run of this generation, and the supervisor.
+Result<void> ServiceProcess::openCapture() {
+  if (capture_) return {};
+  LogPipes pipes;
+  CCTL_TRY(pipes.out, LogPipe::make());
+  CCTL_TRY(pipes.err, LogPipe::make());
+  // Not kept: a supervisor that takes over finds them by the process, as long as that lives.
+  [[maybe_unused]] const auto parked =
+      host_.fds.park(parkedPipes(name_), {pipes.out.read.get(), pipes.out.write.get(),
+                                          pipes.err.read.get(), pipes.err.write.get()});
+  makeCapture(std::move(pipes));
+  return {};
+}
+
+void ServiceProcess::makeCapture(LogPipes pipes) {
+  capture_ =
+      std::make_unique<LogCapture>(host_.loop, host_.mover, log_, name_, std::move(pipes));
+}
+
+void ServiceProcess::closeCapture() {
+  if (!capture_) return;
+  capture_->drain();
+  capture_.reset();
+  host_.fds.drop(parkedPipes(name_));
 }
 
 void ServiceProcess::watchExit() {
@@ -397,7 +452,7 @@ bool ServiceProcess::leaderEnded() const {
 bool ServiceProcess::killRemains() {
   if (own_child_) signalGroup(pidfd_, pid_, SIGKILL);
   bool any = false;
-  for (const int member : sessionMembers(pid_, start_ticks_)) {
+  for (const int member : orphansOf(host_.anchor, pid_, start_ticks_)) {
     const Fd handle = openPidfd(member);
     const auto stat = readProcStat(member);
     if (!stat || stat->session != pid_ || stat->dead()) continue;
@@ -408,10 +463,9 @@ bool ServiceProcess::killRemains() {
 }
 
 void ServiceProcess::collectStatus(ExitReport& report) const {
-  int status = 0;
   rusage usage{};
-  if (own_child_ && ::wait4(pid_, &status, WNOHANG, &usage) == pid_) {
-    noteStatus(status, report);
+  if (const auto status = own_child_ ? statusOfZombie(pid_, usage) : std::nullopt) {
+    noteStatus(*status, report);
     report.cpu_user = millisOf(usage.ru_utime);
     report.cpu_system = millisOf(usage.ru_stime);
     report.max_rss = static_cast<uint64_t>(usage.ru_maxrss) * 1024;
@@ -434,12 +488,18 @@ void ServiceProcess::onProcessEvent() {
     poll_ = host_.loop.after(kRemainsPoll, [this] { onProcessEvent(); });
     return;
   }
+  onExit(reportExit());
+}
+
+ExitReport ServiceProcess::reportExit() const {
   ExitReport report;
   report.pid = pid_;
+  report.start_ticks = start_ticks_;
   report.at = host_.loop.clock().wall();
   report.uptime = std::max(Millis(0), std::chrono::duration_cast<Millis>(report.at - started_));
+  report.restarts = memory().restarts;
   collectStatus(report);
-  onExit(std::move(report));
+  return report;
 }
 
 void ServiceProcess::forgetProcess() {
@@ -447,7 +507,8 @@ void ServiceProcess::forgetProcess() {
   poll_.reset();
   probe_.reset();
   pidfd_.reset();
-  capture_.reset();
+  if (own_child_) host_.loop.atTurnEnd([pid = pid_] { reap(pid); });
+  if (PidSlot* slot = host_.survivors.slot(name_)) slot->pid = 0;
   pid_ = 0;
   memory().process.reset();
   host_.state.touch();
@@ -463,10 +524,12 @@ void ServiceProcess::onExit(ExitReport report) {
     backoff_.wasReadyFor(std::chrono::duration_cast<Millis>(host_.loop.now() - ready_at_));
   last_exit_ = report;
   memory().last_exit.text = protocol::encodeReply(report);
-  forgetProcess();
   if (state_ != State::kStopping)
     problem_ = fmt::format("{} after {}", describeExit(report), humanDuration(report.uptime));
-  record(EventKind::kExit, describeExit(report), std::move(report));
+  // The last supervisor may have come as far as this, and no further.
+  if (own_child_ || !host_.journal.tellsExitOf(report.pid, report.start_ticks))
+    record(EventKind::kExit, describeExit(report), std::move(report));
+  forgetProcess();  // after the record: it is reaped once the journal is written
   on(ProcessEvent::kExit);
 }
 
@@ -532,23 +595,80 @@ void ServiceProcess::stopped() {
 
 // ---- adoption ----------------------------------------------------------------------------------
 
+// Its pipes as they were kept, or else as the process has them.
+void ServiceProcess::takeOverPipes(const ProcessRecord& process) {
+  LogPipes pipes;
+  std::vector<Fd> kept = host_.fds.take(parkedPipes(name_));
+  if (kept.size() == 4) {
+    auto out = LogPipe::of(std::move(kept[0]), std::move(kept[1]));
+    auto err = LogPipe::of(std::move(kept[2]), std::move(kept[3]));
+    if (out && err) return makeCapture({std::move(*out), std::move(*err)});
+  }
+  auto out = LogPipe::ofProcess(process.pid, 1, process.out_pipe);
+  auto err = LogPipe::ofProcess(process.pid, 2, process.err_pipe);
+  if (out && err) makeCapture({std::move(*out), std::move(*err)});
+}
+
+void ServiceProcess::takeOver(const ProcessRecord& process) {
+  pid_ = process.pid;
+  start_ticks_ = process.start_ticks;
+  started_ = process.started;
+  takeOverPipes(process);
+  if (!capture_) return;
+  if (const auto move = host_.mover.unfinished(); move && move->name == name_)
+    capture_->finishMove(*move);
+  capture_->resumeRun(started_);
+}
+
+// A process that the last supervisor began and had no time to write down. Its pid is in the slot,
+// where the kernel put it; that it is still the same one, its parent and environment tell.
+std::optional<ProcessRecord> ServiceProcess::newestProcess() const {
+  const std::optional<ProcessRecord> known = memory().process;
+  const int pid = host_.survivors.pidOf(name_);
+  if (pid == 0 || (known && known->pid == pid)) return known;
+  const WallTime now = host_.loop.clock().wall();
+  const auto stat = readProcStat(pid);
+  const bool child = stat && (stat->parent == host_.anchor || stat->parent == ::getpid());
+  const bool not_yet_itself = child && (stat->dead() || runsOwnExecutable(pid));
+  if (stat && (not_yet_itself || nameByEnvironment(environmentOf(pid)) == name_))
+    return ProcessRecord{pid, stat->start_ticks, wallTimeOf(stat->start_ticks, now), false, 0, 0};
+  if (const auto exit = host_.exits.findNewest(pid))
+    return ProcessRecord{pid, exit->start_ticks, wallTimeOf(exit->start_ticks, now), false, 0, 0};
+  return known;
+}
+
+// The one that was written down ended before the newest began.
+void ServiceProcess::settleOlder(const ProcessRecord& newest) {
+  const std::optional<ProcessRecord> older = memory().process;
+  if (!older || older->pid == newest.pid) return;
+  pid_ = older->pid;
+  start_ticks_ = older->start_ticks;
+  started_ = older->started;
+  own_child_ = false;
+  ExitReport report = reportExit();
+  pid_ = 0;
+  if (!host_.journal.tellsExitOf(report.pid, report.start_ticks))
+    record(EventKind::kExit, describeExit(report), std::move(report));
+  ++memory().restarts;
+}
+
 bool ServiceProcess::adopt() {
-  const std::optional<ProcessRecord> process = memory().process;
-  if (!process || !aliveProcess(process->pid, process->start_ticks)) return false;
+  const std::optional<ProcessRecord> process = newestProcess();
+  if (!process) return false;
+  settleOlder(*process);
+  memory().process = process;
+  if (!aliveProcess(process->pid, process->start_ticks)) return false;
   Fd handle = openPidfd(process->pid);
   // Again, now that the descriptor pins it: the pid may have been another's in between.
   if (!aliveProcess(process->pid, process->start_ticks)) return false;
-  pid_ = process->pid;
-  start_ticks_ = process->start_ticks;
-  started_ = process->started;
+  takeOver(*process);
   pidfd_ = std::move(handle);
   siginfo_t info{};
   own_child_ = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0;
-  capture_ = std::make_unique<LogCapture>(host_.loop, log_);
-  if (auto out = reopenLogPipe(pid_, 1, process->out_pipe))
-    capture_->add('O', std::move(out->read));
-  if (auto err = reopenLogPipe(pid_, 2, process->err_pipe))
-    capture_->add('E', std::move(err->read));
+  if (capture_) {
+    memory().process->out_pipe = capture_->out().inode;
+    memory().process->err_pipe = capture_->err().inode;
+  }
   watchExit();
   record(EventKind::kAdopt, "taken over by a new shim");
   ready_at_ = host_.loop.now();
@@ -564,17 +684,12 @@ bool ServiceProcess::adopt() {
 bool ServiceProcess::takeMissedExit() {
   const std::optional<ProcessRecord> process = memory().process;
   if (!process) return false;
-  pid_ = process->pid;
-  start_ticks_ = process->start_ticks;
-  started_ = process->started;
   own_child_ = false;
-  ExitReport report;
-  report.pid = pid_;
-  report.at = host_.loop.clock().wall();
-  report.uptime = std::max(Millis(0), std::chrono::duration_cast<Millis>(report.at - started_));
-  collectStatus(report);
+  takeOver(*process);
+  ExitReport report = reportExit();
   if (!report.exit_status && !report.signal) {
     pid_ = 0;
+    closeCapture();
     return false;
   }
   killRemains();

@@ -63,6 +63,9 @@ class ServiceProcess {
   void onChecked();
   [[nodiscard]] Result<void> begin();
   [[nodiscard]] Result<void> spawnWithPipes(SpawnRequest& request);
+  [[nodiscard]] Result<void> openCapture();
+  void makeCapture(LogPipes pipes);
+  void closeCapture();
   void watchExit();
   void startProbe();
   std::string objectionToReady() const;
@@ -78,11 +81,18 @@ class ServiceProcess {
   bool leaderEnded() const;
   bool killRemains();
   void collectStatus(protocol::ExitReport& report) const;
+  protocol::ExitReport reportExit() const;
   void forgetProcess();
   void onExit(protocol::ExitReport report);
   void died();
   void failFor(std::string why);
   void stopped();
+
+  // Taking over from a supervisor that is gone.
+  std::optional<ProcessRecord> newestProcess() const;
+  void settleOlder(const ProcessRecord& newest);
+  void takeOver(const ProcessRecord& process);
+  void takeOverPipes(const ProcessRecord& process);
 
   void answerStart();
   void answerStop();
@@ -95,6 +105,7 @@ class ServiceProcess {
   protocol::GenerationSpec spec_;
   LogFile& log_;
   std::function<void(ServiceProcess&)> on_ready_;
+  const std::string name_;
 
   State state_ = State::kStopped;
   WallTime since_{};
@@ -128,6 +139,13 @@ class ServiceProcess {
   // Outlived by callbacks that are posted to the loop.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
+
+// "service/index/generation": in the slots of Survivors and for moves of lines.
+std::string processName(const protocol::InstanceRef& ref, int generation);
+// The same from what a process has in its environment.
+std::string nameByEnvironment(const std::vector<std::string>& environment);
+// Under which name its log pipes are kept in the FdStore.
+std::string parkedPipes(const std::string& process_name);
 
 // "exit status 3", "signal 11 (SEGV), core dumped", "ended; its status is not known".
 std::string describeExit(const protocol::ExitReport& report);

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/close_range.h>
+#include <sched.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -13,6 +15,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/file.h"
@@ -35,46 +38,46 @@ struct ChildFailure {
   int error = 0;
 };
 
-enum Step { kSession, kFiles, kLimits, kUser, kDirectory, kExec, kSteps };
-constexpr std::array<const char*, kSteps> kStepNames = {"make a session",      "set up its files",
-                                                        "set its limits",      "become its user",
-                                                        "enter its directory", "execute it"};
+enum Step { kSession, kGroup, kFiles, kLimits, kUser, kDirectory, kExec, kSteps };
+constexpr int kNoStep = -1;
+constexpr std::array<const char*, kSteps> kStepNames = {
+    "make a session",  "join its control group", "set up its files", "set its limits",
+    "become its user", "enter its directory",    "execute it"};
 
-struct ChildPipes {
-  Fd go_read, go_write;      // the child waits for a byte
-  Fd fail_read, fail_write;  // closed by a successful exec
-};
-
-Result<ChildPipes> makePipes() {
-  int go[2];
-  int failure[2];
-  if (::pipe2(go, O_CLOEXEC) != 0) return failErrno(errno, "pipe");
-  ChildPipes pipes;
-  pipes.go_read.reset(go[0]);
-  pipes.go_write.reset(go[1]);
-  if (::pipe2(failure, O_CLOEXEC) != 0) return failErrno(errno, "pipe");
-  pipes.fail_read.reset(failure[0]);
-  pipes.fail_write.reset(failure[1]);
-  return pipes;
+// Written by the child and read once it has exec'ed or ended: it shares this page even where the
+// sanitizers' builds give it a copy of all other memory.
+ChildFailure& sharedFailure() {
+  static void* const page = ::mmap(nullptr, sizeof(ChildFailure), PROT_READ | PROT_WRITE,
+                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) std::abort();  // at the first start: without a page nothing works
+  return *static_cast<ChildFailure*>(page);
 }
 
-// ---- in the child: nothing here returns but by reporting -------------------------------------
+// The parent waits until the child has exec'ed (CLONE_VFORK) in the parent's own memory (CLONE_VM):
+// nothing is copied, however large the shim is. The sanitizers cannot follow that.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kCloneFlags = CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD;
+#else
+constexpr int kCloneFlags = CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD;
+#endif
+
+// ---- in the child: nothing here returns but by reporting, allocates, or takes a lock ----------
 
 class Child {
  public:
-  Child(const SpawnRequest& request, const ChildPipes& pipes, char** argv, char** env)
-      : request_(request), pipes_(pipes), argv_(argv), env_(env) {}
+  Child(const SpawnRequest& request, char** argv, char** env)
+      : request_(request), argv_(argv), env_(env) {}
 
   [[noreturn]] void run() {
     if (::setsid() < 0) giveUp(kSession);
     resetSignals();
-    awaitGo();
+    joinGroup();
     arrangeFiles();
     setLimits();
     becomeUser();
     if (!request_.cwd.empty() && ::chdir(request_.cwd.c_str()) != 0) giveUp(kDirectory);
     if (request_.exe_fd >= 0)
-      ::syscall(SYS_execveat, request_.exe_fd, "", argv_, env_, AT_EMPTY_PATH);
+      ::syscall(SYS_execveat, exe_fd_, "", argv_, env_, AT_EMPTY_PATH);
     else
       ::execve(request_.path.c_str(), argv_, env_);
     giveUp(kExec);
@@ -82,8 +85,7 @@ class Child {
 
  private:
   [[noreturn]] void giveUp(Step step) {
-    const ChildFailure failure{step, errno};
-    [[maybe_unused]] const ssize_t put = ::write(pipes_.fail_write.get(), &failure, sizeof failure);
+    sharedFailure() = {step, errno};
     ::_exit(127);
   }
 
@@ -96,14 +98,10 @@ class Child {
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
   }
 
-  // End of file instead of the byte: the shim died before it knew of this child.
-  void awaitGo() {
-    ::close(pipes_.go_write.get());
-    char byte = 0;
-    ssize_t got = 0;
-    do got = ::read(pipes_.go_read.get(), &byte, 1);
-    while (got < 0 && errno == EINTR);
-    if (got != 1) ::_exit(127);
+  // "0" is whoever writes it (cgroup.procs, tasks).
+  void joinGroup() {
+    for (const int fd : request_.cgroup_fds)
+      if (::write(fd, "0", 1) != 1) giveUp(kGroup);
   }
 
   void arrangeFiles() {
@@ -113,9 +111,40 @@ class Child {
     const int err = request_.err_fd >= 0 ? request_.err_fd : null;
     // All sources are above 2: the shim keeps 0 to 2 open.
     if (::dup2(null, 0) < 0 || ::dup2(out, 1) < 0 || ::dup2(err, 2) < 0) giveUp(kFiles);
+    const int passed = passSockets();
     // Everything of ours is O_CLOEXEC by birth; this is for what the shim itself inherited.
-    ::syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC);
+    ::syscall(SYS_close_range, static_cast<unsigned>(3 + passed), ~0u, CLOSE_RANGE_CLOEXEC);
     ::umask(022);
+  }
+
+  // To 3, 4, … (sd_listen_fds(3)). By way of copies above all of them: one source may be another's
+  // place.
+  int passSockets() {
+    const int count = static_cast<int>(request_.socket_fds.size());
+    if (count == 0) return 0;
+    if (request_.exe_fd >= 0 && request_.exe_fd < 3 + count) {
+      exe_fd_ = ::fcntl(request_.exe_fd, F_DUPFD_CLOEXEC, 3 + count);
+      if (exe_fd_ < 0) giveUp(kFiles);
+    }
+    for (size_t i = 0; i < request_.socket_fds.size(); ++i) {
+      copies_[i] = ::fcntl(request_.socket_fds[i], F_DUPFD_CLOEXEC, 3 + count);
+      if (copies_[i] < 0) giveUp(kFiles);
+    }
+    for (int i = 0; i < count; ++i)
+      if (::dup2(copies_[i], 3 + i) < 0) giveUp(kFiles);
+    writeOwnPid(request_.listen_pid);
+    return count;
+  }
+
+  // Behind "LISTEN_PID=", whose buffer has room: the pid is known in the child only.
+  static void writeOwnPid(char* digits) {
+    if (!digits) return;
+    char reversed[12];
+    int length = 0;
+    for (unsigned pid = static_cast<unsigned>(::getpid()); pid > 0; pid /= 10)
+      reversed[length++] = static_cast<char>('0' + pid % 10);
+    for (int i = 0; i < length; ++i) digits[i] = reversed[length - 1 - i];
+    digits[length] = '\0';
   }
 
   void setLimits() {
@@ -150,10 +179,13 @@ class Child {
   }
 
   const SpawnRequest& request_;
-  const ChildPipes& pipes_;
   char** argv_;
   char** env_;
+  int exe_fd_ = request_.exe_fd;
+  int copies_[SpawnRequest::kMaxSockets] = {};
 };
+
+int runChild(void* child) { static_cast<Child*>(child)->run(); }
 
 std::vector<char*> pointersTo(const std::vector<std::string>& texts) {
   std::vector<char*> pointers;
@@ -165,27 +197,31 @@ std::vector<char*> pointersTo(const std::vector<std::string>& texts) {
 
 // ---- in the shim -------------------------------------------------------------------------------
 
-void discard(int pid) {
-  ::kill(pid, SIGKILL);
+void reap(int pid) {
   while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
   }
 }
 
-Result<void> letGo(int pid, uint64_t start_ticks, const ChildPipes& pipes,
-                   const RecordChild& record) {
-  if (record) CCTL_CHECK(record(pid, start_ticks));
-  return writeAll(pipes.go_write.get(), "g");
-}
-
-Result<void> awaitExec(ChildPipes& pipes, const SpawnRequest& request) {
-  pipes.fail_write.reset();
-  CCTL_TRY(const std::string answer, readAll(pipes.fail_read.get(), 4096));
-  if (answer.size() < sizeof(ChildFailure)) return {};
-  ChildFailure failure;
-  std::memcpy(&failure, answer.data(), sizeof failure);
+tl::unexpected<Error> failureOf(const ChildFailure& failure, const SpawnRequest& request) {
   const std::string& name = request.argv.empty() ? request.path : request.argv.front();
   auto why = failErrno(failure.error, kStepNames[static_cast<size_t>(failure.step) % kSteps]);
   return fail(Code::kFailed, "{}: cannot {}", name, why.value().message);
+}
+
+// The child begins with every signal blocked, so that none of the shim's handlers runs in it.
+pid_t cloneWith(Child& child, int32_t* pid_slot) {
+  static constexpr size_t kStackSize = 256u << 10;
+  static std::vector<char> stack(kStackSize);
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  ::sigprocmask(SIG_SETMASK, &all, &before);
+  const pid_t pid =
+      ::clone(runChild, stack.data() + stack.size(), kCloneFlags, &child, pid_slot);
+  const int error = errno;
+  ::sigprocmask(SIG_SETMASK, &before, nullptr);
+  errno = error;
+  return pid;
 }
 
 }  // namespace
@@ -214,25 +250,27 @@ bool signalGroup(const Fd& pidfd, int pid, int signal) {
   return ::kill(-pid, signal) == 0;
 }
 
-Result<Spawned> spawn(const SpawnRequest& request, const RecordChild& record) {
-  CCTL_TRY(ChildPipes pipes, makePipes());
+Result<Spawned> spawn(const SpawnRequest& request, int32_t* pid_slot) {
+  if (request.socket_fds.size() > SpawnRequest::kMaxSockets)
+    return fail(Code::kBadInput, "{} sockets cannot be passed", request.socket_fds.size());
   std::vector<char*> argv = pointersTo(request.argv);
   std::vector<char*> env = pointersTo(request.env);
-  const pid_t pid = ::fork();
-  if (pid < 0) return failErrno(errno, "cannot fork");
-  if (pid == 0) Child(request, pipes, argv.data(), env.data()).run();
-  pipes.go_read.reset();
-  Spawned child;
-  child.pid = pid;
-  child.pidfd = openPidfd(pid);
-  if (const auto stat = readProcStat(pid)) child.start_ticks = stat->start_ticks;
-  auto outcome = letGo(pid, child.start_ticks, pipes, record);
-  if (outcome) outcome = awaitExec(pipes, request);
-  if (!outcome) {
-    discard(pid);
-    return fail(outcome.error());
+  ChildFailure& failure = sharedFailure();
+  failure = {kNoStep, 0};
+  Child child(request, argv.data(), env.data());
+  int32_t own_slot = 0;
+  const pid_t pid = cloneWith(child, pid_slot ? pid_slot : &own_slot);
+  if (pid < 0) return failErrno(errno, "cannot begin a process");
+  if (failure.step != kNoStep) {
+    reap(pid);
+    if (pid_slot) *pid_slot = 0;
+    return failureOf(failure, request);
   }
-  return child;
+  Spawned spawned;
+  spawned.pid = pid;
+  spawned.pidfd = openPidfd(pid);
+  if (const auto stat = readProcStat(pid)) spawned.start_ticks = stat->start_ticks;
+  return spawned;
 }
 
 }  // namespace cctl::shim

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,6 +25,11 @@ struct SpawnRequest {
   std::optional<uint64_t> limit_core;
   int out_fd = -1;  // -1: /dev/null
   int err_fd = -1;
+  static constexpr size_t kMaxSockets = 16;
+  std::vector<int> socket_fds;  // become 3, 4, …
+  // Where the child writes its pid in decimal: room for 12 characters inside one of `env`.
+  char* listen_pid = nullptr;
+  std::vector<int> cgroup_fds;  // open cgroup.procs or tasks files of the groups that it joins
 };
 
 struct Spawned {
@@ -34,14 +38,11 @@ struct Spawned {
   Fd pidfd;  // invalid below Linux 5.3
 };
 
-// Called while the child waits before its exec: once this has recorded the pid, a shim that dies
-// at any later moment knows the child. The child ends by itself when the shim dies before.
-using RecordChild = std::function<Result<void>(int pid, uint64_t start_ticks)>;
-
 // Blocks until the child has exec'ed, some tenths of a millisecond. The child leads its own session
-// and process group, has default signal handling, umask 022, and no descriptors but 0 to 2. What
-// failed in it, exec's errno included, comes back as the error (kFailed).
-[[nodiscard]] Result<Spawned> spawn(const SpawnRequest& request, const RecordChild& record);
+// and process group, has default signal handling, umask 022, and no descriptors but 0 to 2 and the
+// sockets. What failed in it, exec's errno included, comes back as the error (kFailed). The kernel
+// writes the pid to `pid_slot`, when there is one, before the child runs.
+[[nodiscard]] Result<Spawned> spawn(const SpawnRequest& request, int32_t* pid_slot);
 
 // The descriptor of a process (pidfd_open(2)); invalid when the kernel has none or it is gone.
 Fd openPidfd(int pid);

@@ -92,7 +92,9 @@ void State::whenDurable(Done done) {
 
 void State::schedule() {
   if (std::exchange(scheduled_, true)) return;
-  loop_.atTurnEnd([this] { flush(); });
+  // After the journal, which is written at the turn's end too: an exit that the state has forgotten
+  // must not be missing there.
+  loop_.atTurnEnd([this] { loop_.atTurnEnd([this] { flush(); }); });
 }
 
 void State::flush() {

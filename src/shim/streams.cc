@@ -218,8 +218,7 @@ class Events final : public Request, public std::enable_shared_from_this<Events>
  public:
   Events(Host& host, const protocol::EventsRequest& request, const Responder& responder)
       : host_(host), responder_(responder), request_(request) {
-    if (request_.follow)
-      subscription_ = host_.journal.subscribe([this](const protocol::Event&) { wake(); });
+    if (request_.follow) subscription_ = host_.journal.subscribe([this] { wake(); });
   }
   ~Events() override {
     if (request_.follow) host_.journal.unsubscribe(subscription_);

@@ -237,6 +237,7 @@ void Supervisor::removeGeneration(const InstanceRef& ref, int generation) {
   all.erase(std::remove_if(all.begin(), all.end(),
                            [&](const auto& g) { return g.generation == generation; }),
             all.end());
+  host_.survivors.release(processName(ref, generation));
   host_.state.touch();
   // What stays on the disk is found by nobody and costs a few kilobytes.
   [[maybe_unused]] const auto removed = removeTree(
@@ -401,6 +402,8 @@ void Supervisor::finishForget(const InstanceRef& ref) {
   for (auto it = processes_.begin(); it != processes_.end();)
     it = it->first.ref == ref ? processes_.erase(it) : std::next(it);
   if (const auto log = logs_.extract(ref); !log.empty()) log.mapped()->close();
+  for (const GenerationRecord& generation : host_.state.find(ref)->generations)
+    host_.survivors.release(processName(ref, generation.generation));
   host_.state.erase(ref);
   ::unlink(paths::currentLink(host_.root, ref.service, ref.index).c_str());
   // A leftover is overwritten when the instance comes back.
@@ -443,7 +446,23 @@ void Supervisor::resume() {
     }
   }
   host_.state.touch();
+  if (!host_.survivors.inherited()) findUnknown();
   for (const InstanceRef& ref : refs) resumeInstance(ref, same_boot);
+  host_.fds.dropUntaken();
+  if (!host_.mover.unfinished()) return;
+  note(EventKind::kLost, {}, 0,
+       "lines that were being written when the last shim ended are lost: their process is unknown");
+  host_.mover.finish();
+}
+
+// Supervisor and anchor were killed together, perhaps before a process that had just begun was
+// written down: its environment still tells which one it is.
+void Supervisor::findUnknown() {
+  host_.survivors.markInherited();
+  const std::string ours = "CLUSTERCTL_NAMING=" + paths::namingSocket(host_.root);
+  for (const int pid : leadersWith(ours))
+    if (PidSlot* slot = host_.survivors.slot(nameByEnvironment(environmentOf(pid))))
+      slot->pid = pid;
 }
 
 void Supervisor::resumeInstance(const InstanceRef& ref, bool same_boot) {

@@ -66,6 +66,7 @@ class Supervisor {
   std::vector<ServiceProcess*> processesOf(const protocol::InstanceRef& ref, int generation);
   LogFile& openLog(const protocol::InstanceRef& ref, LogLimits limits);
   ReservedPorts reservedPorts(const protocol::AllocateRequest& request);
+  void findUnknown();
   void resumeInstance(const protocol::InstanceRef& ref, bool same_boot);
   void resumeGeneration(const protocol::InstanceRef& ref, int generation, bool should_run);
   void noteLost(const protocol::InstanceRef& ref, const GenerationRecord& record);

@@ -13,16 +13,14 @@ namespace {
 using protocol::AlertKind;
 using protocol::EventKind;
 
-// What a shim shares, in a directory of its own.
+const Identity kIdentity{"demo", "host1", "", true};
+
+// What hooks need of a shim, in a directory of its own.
 struct TestHost {
   TempDir dir;
   SystemClock clock;
   EventLoop loop{clock};
-  State state{dir / "state.json", loop};
-  Store store{dir.path(), clock};
   Journal journal{dir / "journal", loop};
-  Result<ExitLog> exits = ExitLog::make();
-  Host host{dir.path(), {"demo", "host1", "", true}, loop, state, store, journal, *exits};
 
   TestHost() {
     REQUIRE(makeDirs(paths::shimStateDir(dir.path())));
@@ -39,6 +37,10 @@ struct TestHost {
   std::string textOf(const std::string& name) {
     const auto text = readFile(dir / name);
     return text ? *text : "";
+  }
+  // As the next shim finds them.
+  std::vector<protocol::Hook> stored() {
+    return Hooks(dir.path(), kIdentity, loop, journal).hooks();
   }
   std::vector<protocol::Event> failures() {
     std::vector<protocol::Event> found;
@@ -59,7 +61,7 @@ struct TestHost {
 
 TEST_CASE("hooks: run for what they are for, with the event on standard input") {
   TestHost test;
-  Hooks hooks(test.host);
+  Hooks hooks(test.dir.path(), kIdentity, test.loop, test.journal);
   const std::string path = test.program("page", "");
   REQUIRE(hooks.replace({{{AlertKind::kCrash}, {path, "--team", "a b"}}}));
   test.happen(std::nullopt);
@@ -80,7 +82,7 @@ TEST_CASE("hooks: run for what they are for, with the event on standard input") 
 
 TEST_CASE("hooks: one that fails is journalled with its exit and what it said") {
   TestHost test;
-  Hooks hooks(test.host);
+  Hooks hooks(test.dir.path(), kIdentity, test.loop, test.journal);
   const std::string path = test.program("page", "echo no pager >&2\nexit 3\n");
   REQUIRE(hooks.replace({{{AlertKind::kCrashLoop}, {path}}, {{AlertKind::kCrashLoop}, {"/nope"}}}));
   test.happen(AlertKind::kCrashLoop, EventKind::kFailed);
@@ -96,7 +98,7 @@ TEST_CASE("hooks: one that fails is journalled with its exit and what it said") 
 
 TEST_CASE("hooks: one that hangs is killed with all that it started") {
   TestHost test;
-  Hooks hooks(test.host, {Millis(100), 4, 64});
+  Hooks hooks(test.dir.path(), kIdentity, test.loop, test.journal, {Millis(100), 4, 64});
   const std::string path = test.program("page", "sleep 1000 & echo $! > \"$0.child\"\nwait\n");
   REQUIRE(hooks.replace({{{AlertKind::kCrash}, {path}}}));
   test.happen(AlertKind::kCrash);
@@ -106,7 +108,7 @@ TEST_CASE("hooks: one that hangs is killed with all that it started") {
 
 TEST_CASE("hooks: so many at once, so many waiting, the others counted") {
   TestHost test;
-  Hooks hooks(test.host, {Millis(30'000), 1, 2});
+  Hooks hooks(test.dir.path(), kIdentity, test.loop, test.journal, {Millis(30'000), 1, 2});
   const std::string path = test.program("page", "");
   REQUIRE(hooks.replace({{{AlertKind::kCrash}, {path, "x"}}}));
   for (int i = 0; i < 5; ++i) test.happen(AlertKind::kCrash);
@@ -119,7 +121,7 @@ TEST_CASE("hooks: kept over a restart of the shim; nonsense is refused and chang
   TestHost test;
   const std::vector<protocol::Hook> wanted = {{{AlertKind::kCrash}, {"/bin/true", "x"}}};
   {
-    Hooks hooks(test.host);
+    Hooks hooks(test.dir.path(), kIdentity, test.loop, test.journal);
     REQUIRE(hooks.replace(wanted));
     CHECK_FALSE(hooks.replace({{{AlertKind::kCrash}, {"true"}}}));
     CHECK_FALSE(hooks.replace({{{AlertKind::kCrash}, {}}}));
@@ -127,24 +129,26 @@ TEST_CASE("hooks: kept over a restart of the shim; nonsense is refused and chang
     CHECK_FALSE(hooks.replace({{{AlertKind::kCrash}, {"/bin/true", std::string("a\0b", 3)}}}));
     CHECK(hooks.hooks() == wanted);
   }
-  CHECK(Hooks(test.host).hooks() == wanted);
+  CHECK(test.stored() == wanted);
+  test.journal.flush();
   const uint64_t before = test.journal.lastSeq();
-  Hooks again(test.host);
+  Hooks again(test.dir.path(), kIdentity, test.loop, test.journal);
   REQUIRE(again.replace(wanted));
+  test.journal.flush();
   CHECK(test.journal.lastSeq() == before);  // the same again is nothing to tell
 }
 
 TEST_CASE("hooks: a damaged file of them is told, and the next order puts it right") {
   TestHost test;
   REQUIRE(replaceFile(paths::hooksFile(test.dir.path()), "{}"));
-  Hooks hooks(test.host);
+  Hooks hooks(test.dir.path(), kIdentity, test.loop, test.journal);
   CHECK(hooks.hooks().empty());
   turnUntil(test.loop, [&] { return test.journal.lastSeq() == 1; });
   const auto told = test.journal.read(0, std::nullopt, 10);
   CHECK(told[0].kind == EventKind::kLost);
   CHECK(told[0].text.find("hooks.json") != std::string::npos);
   REQUIRE(hooks.replace({{{AlertKind::kCrash}, {"/bin/true"}}}));
-  CHECK(Hooks(test.host).hooks().size() == 1);
+  CHECK(test.stored().size() == 1);
 }
 
 }  // namespace
