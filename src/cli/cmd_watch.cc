@@ -126,8 +126,10 @@ std::vector<std::pair<std::string, std::string>> missingInstances(
       if (target && !target->covers(id)) continue;
       if (std::find(view.hosts.begin(), view.hosts.end(), HostName(host)) == view.hosts.end())
         continue;
+      const Placed placed{id, HostName(host)};  // clang 14 cannot capture structured bindings
       const bool seen = std::any_of(shown.begin(), shown.end(), [&](const ShownInstance& s) {
-        return s.status.service == service.str() && s.status.index == index && s.host.str() == host;
+        return s.status.service == placed.instance.service.str() &&
+               s.status.index == placed.instance.index && s.host == placed.host;
       });
       if (!seen) missing.emplace_back(id.text(), host);
     }

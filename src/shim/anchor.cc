@@ -16,6 +16,7 @@
 #include "shim/fd_store.h"
 #include "shim/log_mover.h"
 #include "shim/proc.h"
+#include "shim/state_memory.h"
 #include "shim/survivors.h"
 
 namespace cctl::shim {
@@ -186,6 +187,9 @@ Result<void> SharedFds::makeMissing() {
   }
   if (!survivors) {
     CCTL_TRY(survivors, Survivors::makeMemory());
+  }
+  if (!state) {
+    CCTL_TRY(state, StateMemory::makeMemory());
   }
   if (!stage) {
     CCTL_TRY(stage, LogMover::makeStage());

@@ -19,6 +19,7 @@ struct SharedFds {
   Fd lock;       // of ROOT: held as long as one of the two lives
   Fd exits;      // an ExitLog
   Fd survivors;  // Survivors
+  Fd state;      // a StateMemory
   Fd stage;      // memory that lines pass on their way to a log
   Fd store_in;   // an FdStore
   Fd store_out;
@@ -37,7 +38,8 @@ struct SharedFdOption {
 };
 inline constexpr SharedFdOption kSharedFds[] = {
     {"--lock-fd", &SharedFds::lock},         {"--exits-fd", &SharedFds::exits},
-    {"--survivors-fd", &SharedFds::survivors}, {"--stage-fd", &SharedFds::stage},
+    {"--survivors-fd", &SharedFds::survivors}, {"--state-fd", &SharedFds::state},
+    {"--stage-fd", &SharedFds::stage},
     {"--store-in-fd", &SharedFds::store_in}, {"--store-out-fd", &SharedFds::store_out}};
 
 // Exit statuses of a supervisor that leaves of its own will, and of the anchor after it.

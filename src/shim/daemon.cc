@@ -93,7 +93,7 @@ Daemon::Daemon(std::string root, Identity identity, Inherited inherited, std::st
       exits_(duplicate(inherited_.fds.exits)),
       fds_(duplicate(inherited_.fds.store_in), duplicate(inherited_.fds.store_out)),
       loop_(clock_),
-      state_(paths::stateFile(root), loop_),
+      state_(paths::stateFile(root), loop_, StateMemory(duplicate(inherited_.fds.state))),
       store_(root, clock_),
       journal_(paths::journalDir(root), loop_),
       host_{root,
@@ -135,7 +135,9 @@ Result<std::unique_ptr<Daemon>> Daemon::open(const std::string& root, SharedFds 
        {paths::shimStateDir(root), paths::journalDir(root), paths::acceptorDir(root)})
     CCTL_CHECK(makeDirs(dir, 0700));
   CCTL_CHECK(makeDirs(paths::runDir(root)));
+  setUpSignals();
   raiseOwnFileLimit();
+  raiseOwnPriority();
   avoidOomKill();
   CCTL_TRY(Inherited inherited, openInherited(std::move(fds), anchor));
   std::unique_ptr<Daemon> daemon(
@@ -182,9 +184,6 @@ void Daemon::loadState() {
 }
 
 Result<void> Daemon::listen() {
-  ::signal(SIGPIPE, SIG_IGN);
-  ::signal(SIGHUP, SIG_IGN);
-  ::signal(SIGIO, SIG_IGN);  // a writer meets the lease of a file under check: it waits, we go on
   watchSignals();
   CCTL_CHECK(control_.listen(paths::controlSocket(host_.root)));
   return naming_.listen(paths::namingSocket(host_.root));

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/clock.h"
 #include "base/file.h"
 
 namespace cctl::shim {
@@ -85,58 +86,56 @@ void LogCapture::onReadable(Stream& stream) {
 }
 
 bool LogCapture::moveSome(Stream& stream, bool to_the_end) {
-  stamp(stream.name, mover_.peek(stream.pipe.read.get()), to_the_end);
-  if (ends_.empty()) return false;
-  moveStamped(stream);
+  const LogMover::Batch& batch =
+      stamp(stream.name, mover_.peek(stream.pipe.read.get()), to_the_end);
+  if (batch.ends.empty()) return false;
+  moveBatch(stream, batch);
   return true;
 }
 
-void LogCapture::addLine(char stream, std::string_view line, size_t raw_end) {
-  if (stamped_.empty()) {
-    stamped_ = formatTimeFixed(loop_.clock().wall());  // one for all that came together
-  } else {
-    stamped_.append(stamped_.data(), kPrefix - 3);
-  }
-  stamped_ += ' ';
-  stamped_ += stream;
-  stamped_ += ' ';
-  stamped_ += line;
-  stamped_ += '\n';
-  ends_.push_back({stamped_.size(), raw_end});
-}
-
-void LogCapture::stamp(char stream, std::string_view bytes, bool to_the_end) {
-  stamped_.clear();
-  ends_.clear();
-  stamped_.reserve(bytes.size() * 2);
+// One time for all that came together.
+LogMover::Batch& LogCapture::stamp(char stream, std::string_view bytes, bool to_the_end) {
+  LogMover::Batch& batch = mover_.batch();
+  batch.text.clear();
+  batch.ends.clear();
+  if (bytes.empty()) return batch;
+  const std::string prefix = fmt::format("{} {} ", formatTimeFixed(loop_.clock().wall()), stream);
+  const auto add = [&](std::string_view line, size_t raw_end) {
+    batch.text += prefix;
+    batch.text += line;
+    batch.text += '\n';
+    batch.ends.push_back({batch.text.size(), raw_end});
+  };
   size_t at = 0;
   while (at < bytes.size()) {
     const size_t newline = bytes.find('\n', at);
     const size_t end = std::min(newline, bytes.size());
     if (end - at > kMaxLine) {
-      addLine(stream, bytes.substr(at, kMaxLine), at + kMaxLine);
+      add(bytes.substr(at, kMaxLine), at + kMaxLine);
       at += kMaxLine;
       continue;
     }
-    if (newline == std::string_view::npos && !to_the_end) return;
-    addLine(stream, bytes.substr(at, end - at), std::min(end + 1, bytes.size()));
+    if (newline == std::string_view::npos && !to_the_end) break;
+    add(bytes.substr(at, end - at), std::min(end + 1, bytes.size()));
     at = end + 1;
   }
+  return batch;
 }
 
 // As much as the current log file takes; what is left is looked at again.
-void LogCapture::moveStamped(Stream& stream) {
-  const auto room = file_.roomFor(stamped_);
+void LogCapture::moveBatch(Stream& stream, const LogMover::Batch& batch) {
+  const auto room = file_.roomFor(batch.text);
   const auto last =
-      room ? std::upper_bound(ends_.begin(), ends_.end(), room->bytes,
-                              [](size_t bytes, const LineEnd& end) { return bytes < end.stamped; })
-           : ends_.end();
-  const LineEnd end = *std::prev(last);
-  const auto count = static_cast<size_t>(last - ends_.begin());
+      room ? std::upper_bound(
+                 batch.ends.begin(), batch.ends.end(), room->bytes,
+                 [](size_t bytes, const LogMover::LineEnd& end) { return bytes < end.stamped; })
+           : batch.ends.end();
+  const LogMover::LineEnd end = *std::prev(last);
+  const auto count = static_cast<size_t>(last - batch.ends.begin());
   // Without a file to write to they are taken all the same: the service must not be blocked.
-  mover_.take(stream.pipe.read.get(), {name_, stream.name, room ? room->inode : 0,
-                                       room ? room->size : 0, end.raw});
-  const std::string_view lines = std::string_view(stamped_).substr(0, end.stamped);
+  mover_.take(stream.pipe.read.get(),
+              {name_, stream.name, room ? room->inode : 0, room ? room->size : 0, end.raw});
+  const std::string_view lines = std::string_view(batch.text).substr(0, end.stamped);
   file_.append(lines, count);
   mover_.finish();
   keepLast(lines);
@@ -179,8 +178,8 @@ void LogCapture::finishMove(const LogMover::Move& move) {
   const Stream& stream = streams_[move.stream == 'E' ? 1 : 0];
   file_.cutTo(move.log_inode, move.log_size);
   const std::string bytes = mover_.recover(stream.pipe.read.get());
-  stamp(move.stream, bytes, true);
-  if (!stamped_.empty()) file_.append(stamped_, ends_.size());
+  const LogMover::Batch& batch = stamp(move.stream, bytes, true);
+  if (!batch.ends.empty()) file_.append(batch.text, batch.ends.size());
   mover_.finish();
 }
 

@@ -63,9 +63,8 @@ class LogCapture {
 
   void onReadable(Stream& stream);
   bool moveSome(Stream& stream, bool to_the_end);
-  void stamp(char stream, std::string_view bytes, bool to_the_end);
-  void addLine(char stream, std::string_view line, size_t raw_end);
-  void moveStamped(Stream& stream);
+  LogMover::Batch& stamp(char stream, std::string_view bytes, bool to_the_end);
+  void moveBatch(Stream& stream, const LogMover::Batch& batch);
   void keepLast(std::string_view stamped);
 
   EventLoop& loop_;
@@ -74,13 +73,6 @@ class LogCapture {
   const std::string name_;
   Stream streams_[2];
   std::deque<std::string> last_lines_;
-  // Of the bytes under way: their lines, stamped, and where each ends there and in the pipe.
-  struct LineEnd {
-    size_t stamped = 0;
-    size_t raw = 0;
-  };
-  std::string stamped_;
-  std::vector<LineEnd> ends_;
   // Outlived by callbacks that are posted to the loop.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/fd.h"
 #include "base/result.h"
@@ -26,6 +27,18 @@ class LogMover {
   [[nodiscard]] static Result<LogMover> open(Fd stage, Survivors& survivors);
 
   int stage() const { return stage_.get(); }
+
+  // The bytes under way as lines, stamped, and where each ends there and in the pipe. One for all
+  // that use this mover: it is worked on in one go.
+  struct LineEnd {
+    size_t stamped = 0;
+    size_t raw = 0;
+  };
+  struct Batch {
+    std::string text;
+    std::vector<LineEnd> ends;
+  };
+  Batch& batch() { return batch_; }
 
   // Where lines come from and where they are about to go.
   struct Move {
@@ -61,6 +74,7 @@ class LogMover {
   Fd scratch_write_;
   Survivors* survivors_;
   std::string peeked_;
+  Batch batch_;
 };
 
 }  // namespace cctl::shim

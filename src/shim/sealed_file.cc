@@ -13,18 +13,22 @@ std::string checksum(const Json& body) { return fmt::format("{:08x}", crc32c(dum
 
 }  // namespace
 
+std::string sealText(std::string_view kind, std::string_view text) {
+  return fmt::format("{{\"body\":{},\"crc32c\":\"{:08x}\",\"format\":{},\"kind\":\"{}\"}}\n", text,
+                     crc32c(text), kFormat, kind);
+}
+
 Result<void> writeSealed(const std::string& path, std::string_view kind, const Json& body,
                          Sync sync, mode_t mode) {
-  // By hand, so that the body is turned into text once.
-  const std::string text = dumpJson(body);
-  const std::string sealed =
-      fmt::format("{{\"body\":{},\"crc32c\":\"{:08x}\",\"format\":{},\"kind\":\"{}\"}}\n", text,
-                  crc32c(text), kFormat, kind);
-  return replaceFile(path, sealed, mode, sync);
+  return replaceFile(path, sealText(kind, dumpJson(body)), mode, sync);
 }
 
 Result<Json> readSealed(const std::string& path, std::string_view kind) {
   CCTL_TRY(const std::string text, readFile(path));
+  return unsealText(text, kind, path);
+}
+
+Result<Json> unsealText(std::string_view text, std::string_view kind, const std::string& path) {
   auto json = parseJson(text);
   if (!json) return fail(json.error().context(path));
   const auto format = json->find("format");

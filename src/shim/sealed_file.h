@@ -11,6 +11,12 @@
 
 namespace cctl::shim {
 
+// The text of such a file, and the body of such a text; `where` is for messages.
+// `body` is compact JSON with sorted keys, as dumpJson() makes it.
+std::string sealText(std::string_view kind, std::string_view body);
+[[nodiscard]] Result<Json> unsealText(std::string_view text, std::string_view kind,
+                                      const std::string& where);
+
 [[nodiscard]] Result<void> writeSealed(const std::string& path, std::string_view kind,
                                        const Json& body, Sync sync, mode_t mode = 0600);
 

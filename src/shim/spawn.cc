@@ -24,12 +24,22 @@
 namespace cctl::shim {
 namespace {
 
+// SIGIO: a writer meets the lease of a file under check; it waits, and we go on.
+constexpr std::array kIgnored = {SIGPIPE, SIGHUP, SIGIO};
+constexpr int kPriority = -10;  // nice(1): a crash is dealt with on a busy host too
+
 constexpr unsigned kPidfdSignalProcessGroup = 1u << 2;  // PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
 
 // The limit this process was started with, for its children.
 std::optional<rlimit>& inheritedFileLimit() {
   static std::optional<rlimit> limit;
   return limit;
+}
+
+// The priority it was started with, when it raised its own.
+std::optional<int>& inheritedPriority() {
+  static std::optional<int> priority;
+  return priority;
 }
 
 // What the child says when it cannot become what was asked.
@@ -89,10 +99,9 @@ class Child {
     ::_exit(127);
   }
 
+  // Exec resets handlers, but not what is ignored.
   static void resetSignals() {
-    struct sigaction standard {};
-    standard.sa_handler = SIG_DFL;
-    for (int signal = 1; signal < NSIG; ++signal) ::sigaction(signal, &standard, nullptr);
+    for (const int signal : kIgnored) ::signal(signal, SIG_DFL);
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -158,6 +167,7 @@ class Child {
     else if (inheritedFileLimit())
       ::setrlimit(RLIMIT_NOFILE, &*inheritedFileLimit());
     if (request_.limit_core) setLimit(RLIMIT_CORE, *request_.limit_core);
+    if (inheritedPriority()) ::setpriority(PRIO_PROCESS, 0, *inheritedPriority());
   }
 
   void setLimit(__rlimit_resource resource, uint64_t value) {
@@ -225,6 +235,18 @@ pid_t cloneWith(Child& child, int32_t* pid_slot) {
 }
 
 }  // namespace
+
+void setUpSignals() {
+  for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, SIG_DFL);
+  for (const int signal : kIgnored) ::signal(signal, SIG_IGN);
+}
+
+void raiseOwnPriority() {
+  errno = 0;
+  const int before = ::getpriority(PRIO_PROCESS, 0);
+  if (before <= kPriority || ::setpriority(PRIO_PROCESS, 0, kPriority) != 0) return;
+  inheritedPriority() = before;
+}
 
 void raiseOwnFileLimit() {
   rlimit limit{};

@@ -52,6 +52,10 @@ bool signalProcess(const Fd& pidfd, int pid, int signal);
 // descriptor that it lives.
 bool signalGroup(const Fd& pidfd, int pid, int signal);
 
+// Default handling for all signals but those that a shim ignores; children get the default for all.
+void setUpSignals();
+// Best effort: needs root. Children get back what this process began with.
+void raiseOwnPriority();
 // Raises this process's own limit of open files to the most allowed; children get the old one back.
 void raiseOwnFileLimit();
 

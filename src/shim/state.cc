@@ -7,6 +7,9 @@
 
 namespace cctl::shim {
 
+static constexpr char kKind[] = "state";
+static constexpr Millis kWriteDelay{100};
+
 // Found by the field visitors of protocol/codec.h. M is the record, const when written.
 #define CCTL_FIELDS(Type)                               \
   template <typename V, typename M>                     \
@@ -42,7 +45,9 @@ GenerationRecord* InstanceRecord::find(int generation) {
 }
 
 Result<void> State::load() {
-  auto json = readSealed(path_, "state");
+  const auto left = memory_.read();
+  auto json = left ? unsealText(*left, kKind, "memory of the state") : readSealed(path_, kKind);
+  if (!json && left) json = readSealed(path_, kKind);
   if (!json && json.error().code == Code::kNotFound) return {};
   if (!json) return fail(json.error());
   auto data = decodeState(*json);
@@ -68,6 +73,7 @@ InstanceRecord& State::findOrMake(const protocol::InstanceRef& ref) {
 }
 
 void State::erase(const protocol::InstanceRef& ref) {
+  encoded_.erase(ref);
   auto& instances = data_.instances;
   instances.erase(std::remove_if(instances.begin(), instances.end(),
                                  [&](const InstanceRecord& other) { return other.ref == ref; }),
@@ -80,9 +86,13 @@ void State::touch() {
   schedule();
 }
 
-Result<void> State::writeNow() {
-  dirty_ = false;
-  return writeSealed(path_, "state", encodeState(data_), Sync::kNo);
+Result<void> State::writeNow() { return write(Sync::kNo); }
+
+Result<void> State::write(Sync sync) {
+  write_timer_.reset();
+  auto written = replaceFile(path_, sealed(), 0600, sync);
+  dirty_ = !written;  // retried with the next change
+  return written;
 }
 
 void State::whenDurable(Done done) {
@@ -97,15 +107,37 @@ void State::schedule() {
   loop_.atTurnEnd([this] { loop_.atTurnEnd([this] { flush(); }); });
 }
 
+// The same text as encodeState() gives, from the texts of the instances.
+std::string State::sealed() {
+  std::string instances;
+  for (const InstanceRecord& record : data_.instances) {
+    Encoded& known = encoded_[record.ref];
+    if (known.text.empty() || !(known.record == record))
+      known = {record, dumpJson(protocol::encodeFields(record))};
+    instances += (instances.empty() ? "" : ",") + known.text;
+  }
+  StateData rest;
+  rest.boot_id = data_.boot_id;
+  rest.tokens = data_.tokens;
+  std::string body = dumpJson(encodeState(rest));
+  static constexpr std::string_view kEmpty = "\"instances\":[";
+  body.insert(body.find(kEmpty) + kEmpty.size(), instances);
+  return sealText(kKind, body);
+}
+
 void State::flush() {
   scheduled_ = false;
   const std::vector<Done> waiting = std::exchange(waiting_, {});
-  Result<void> written;
-  if (dirty_ || !waiting.empty()) {
-    written =
-        writeSealed(path_, "state", encodeState(data_), waiting.empty() ? Sync::kNo : Sync::kYes);
-    dirty_ = !written;  // retried with the next change
+  const bool kept = dirty_ && memory_.kept() && memory_.write(sealed());
+  if (waiting.empty() && kept) {
+    if (!write_timer_.pending())
+      write_timer_ = loop_.after(kWriteDelay, [this] {
+        [[maybe_unused]] const auto written = writeNow();  // retried with the next change
+      });
+    return;
   }
+  Result<void> written;
+  if (dirty_ || !waiting.empty()) written = write(waiting.empty() ? Sync::kNo : Sync::kYes);
   for (const Done& done : waiting) done(written);
 }
 

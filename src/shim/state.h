@@ -9,9 +9,11 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "protocol/messages.h"
 #include "shim/event_loop.h"
+#include "shim/state_memory.h"
 
 namespace cctl::shim {
 
@@ -49,6 +51,7 @@ struct InstanceRecord {
   std::vector<GenerationRecord> generations;  // ascending
 
   GenerationRecord* find(int generation);
+  bool operator==(const InstanceRecord&) const = default;
 };
 
 struct StateData {
@@ -63,8 +66,9 @@ Json encodeState(const StateData& state);
 // Holds the data and writes it. Not thread-safe.
 class State {
  public:
-  // `loop` must outlive it.
-  State(std::string path, EventLoop& loop) : path_(std::move(path)), loop_(loop) {}
+  // `loop` must outlive it. `memory`: what the last supervisor left, newer than the file.
+  State(std::string path, EventLoop& loop, StateMemory memory = StateMemory())
+      : path_(std::move(path)), loop_(loop), memory_(std::move(memory)) {}
 
   // Nothing there: an empty state. Corrupt: the error; nothing is guessed.
   [[nodiscard]] Result<void> load();
@@ -74,9 +78,10 @@ class State {
   InstanceRecord& findOrMake(const protocol::InstanceRef& ref);
   void erase(const protocol::InstanceRef& ref);
 
-  // Written by the end of this turn of the loop; survives a SIGKILL from then on.
+  // From the end of this turn of the loop on it survives a SIGKILL, in memory that the anchor holds;
+  // on disk it is a tenth of a second later, or with the turn where there is no such memory.
   void touch();
-  // The same at once: before a child may run.
+  // To the file, at once.
   [[nodiscard]] Result<void> writeNow();
   // `done` runs once all that was changed before is on disk: one fsync serves the whole turn.
   using Done = std::function<void(Result<void>)>;
@@ -85,9 +90,19 @@ class State {
  private:
   void schedule();
   void flush();
+  [[nodiscard]] Result<void> write(Sync sync);
+  std::string sealed();
 
   std::string path_;
   EventLoop& loop_;
+  StateMemory memory_;
+  // As it was last turned into text: most instances do not change from one time to the next.
+  struct Encoded {
+    InstanceRecord record;
+    std::string text;
+  };
+  std::map<protocol::InstanceRef, Encoded> encoded_;
+  Timer write_timer_;
   StateData data_;
   bool scheduled_ = false;
   bool dirty_ = false;

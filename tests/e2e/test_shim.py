@@ -1082,6 +1082,7 @@ class Survival(ShimTest):
         self.assertEqual([e["seq"] for e in after], list(range(1, len(after) + 1)))
 
     def test_damaged_state_is_put_aside_and_said(self):
+        self.deploy(self.client, {"bin/w": (WAITER, True)}, ["bin/w"])
         self.kill_shim(restart=False)
         path = os.path.join(self.root, "shim", "state", "state.json")
         with open(path, "r+b") as f:
