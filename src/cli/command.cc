@@ -6,8 +6,8 @@ namespace cctl::cli {
 
 std::vector<Command> commandTable() {
   std::vector<Command> table;
-  for (auto part :
-       {inventoryCommands(), hostCommands(), releaseCommands(), changeCommands(), watchCommands()})
+  for (auto part : {inventoryCommands(), hostCommands(), doctorCommands(), releaseCommands(),
+                    changeCommands(), watchCommands(), coreCommands()})
     table.insert(table.end(), std::make_move_iterator(part.begin()),
                  std::make_move_iterator(part.end()));
   return table;

@@ -195,8 +195,12 @@ class ServiceChecker {
     };
     for (const TemplateText& text : manifest_.run) check(text);
     for (const auto& [name, text] : manifest_.env) check(text);
-    if (const auto* probe = std::get_if<ExecProbe>(&manifest_.health.ready))
-      for (const TemplateText& text : probe->argv) check(text);
+    const auto checkProbe = [&](const Probe& probe) {
+      if (const auto* exec = std::get_if<ExecProbe>(&probe))
+        for (const TemplateText& text : exec->argv) check(text);
+    };
+    checkProbe(manifest_.health.ready);
+    if (manifest_.health.live) checkProbe(manifest_.health.live->probe);
     for (const ConfigFile& file : manifest_.config) {
       const auto found = inventory_.templates.find(file.template_name);
       if (found != inventory_.templates.end())

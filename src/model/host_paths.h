@@ -139,6 +139,10 @@ inline std::string shimStateDir(std::string_view root) { return join(shimDir(roo
 inline std::string stateFile(std::string_view root) {
   return join(shimStateDir(root), "state.json");
 }
+// The programs that alerts run.
+inline std::string hooksFile(std::string_view root) {
+  return join(shimStateDir(root), "hooks.json");
+}
 // What each installed release consists of.
 inline std::string releaseRecordsDir(std::string_view root) {
   return join(shimStateDir(root), "releases");

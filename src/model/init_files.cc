@@ -58,6 +58,7 @@ place: {group: hello-hosts, count: 1}
 run: [bin/hello, "{{conf_dir}}/hello.conf"]
 
 # Ports: `auto` takes a free one from the pool; the service is told by {{port.main}} and PORT_MAIN.
+# {socket: true}: bound by the shim and passed on, so that no connection is refused meanwhile.
 # ports: {main: auto}
 
 # Written to {{conf_dir}} before each start, from ../templates.
@@ -67,8 +68,12 @@ config:
 env:
   HELLO_FROM: "{{instance.name}} on {{host.name}}"
 
-# When it counts as started. Without this: when it has run for a moment.
-# health: {ready: {tcp: main}, start_timeout: 30s}
+# When it counts as started; without this, when it has run for a moment. And what is asked for as
+# long as it runs: after so many failures in a row it is restarted.
+# health: {ready: {tcp: main}, start_timeout: 30s, live: {tcp: main, interval: 1s, failures: 3}}
+
+# Of all its processes together.
+# limits: {memory: 512M, cpu: 0.5}
 
 restart: {policy: always, backoff: 100ms..30s, limit: "10 in 1m"}
 stop: {signal: TERM, grace: 5s}

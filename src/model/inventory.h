@@ -58,6 +58,14 @@ struct Host {
   std::optional<std::string> publishedAddress() const;
 };
 
+enum class AlertOn { kCrash, kCrashLoop, kUnhealthy };
+
+// A program that every host's shim runs, as itself, when one of these happens.
+struct Alert {
+  std::vector<AlertOn> on;             // never empty
+  std::vector<std::string> host_exec;  // an absolute path first
+};
+
 struct Template {
   std::string name;  // file name in templates/
   std::string text;
@@ -72,6 +80,7 @@ struct Inventory {
   SshSettings ssh;
   std::vector<HostName> registry_hosts;  // 1, 3, 5 or 7
   PortRange ports;
+  std::vector<Alert> alerts;  // in the order of the file
   std::map<HostName, Host> hosts;
   std::vector<HostName> host_order;  // as in the file
   std::map<std::string, std::vector<HostName>> groups;

@@ -14,8 +14,9 @@ const Port* Manifest::findPort(std::string_view name) const {
   return found == ports.end() ? nullptr : &*found;
 }
 
-bool Manifest::allPortsAuto() const {
-  return std::all_of(ports.begin(), ports.end(), [](const Port& port) { return port.isAuto(); });
+bool Manifest::allPortsShareable() const {
+  return std::all_of(ports.begin(), ports.end(),
+                     [](const Port& port) { return port.isShareable(); });
 }
 
 std::string_view restartPolicyName(RestartPolicy policy) {

@@ -37,8 +37,11 @@ struct Place {
 struct Port {
   std::string name;
   std::optional<uint16_t> fixed;  // nullopt: from the pool of the cluster
+  bool socket = false;            // bound by the shim and passed on (LISTEN_FDS)
 
   bool isAuto() const { return !fixed; }
+  // Two generations of an instance can have it at once.
+  bool isShareable() const { return socket || isAuto(); }
 };
 
 struct ConfigFile {
@@ -58,11 +61,22 @@ struct HttpProbe {
 struct ExecProbe {
   std::vector<TemplateText> argv;
 };
-struct NoProbe {};  // ready once it has run for a moment
-using Probe = std::variant<NoProbe, TcpProbe, HttpProbe, ExecProbe>;
+struct NotifyProbe {};  // the service says so itself (sd_notify(3))
+struct NoProbe {};      // ready once it has run for a moment
+using Probe = std::variant<NoProbe, TcpProbe, HttpProbe, ExecProbe, NotifyProbe>;
+
+// Asked for as long as it runs; `failures` failed attempts in a row and it is restarted. With a
+// NotifyProbe: WATCHDOG=1 must come within interval × failures.
+struct Liveness {
+  Probe probe;
+  Millis interval{1'000};
+  Millis timeout{500};  // of one attempt
+  int failures = 3;
+};
 
 struct Health {
   Probe ready;
+  std::optional<Liveness> live;
   Millis start_timeout{30'000};
 };
 
@@ -103,6 +117,8 @@ struct Limits {
   static constexpr uint64_t kUnlimited = UINT64_MAX;
   std::optional<uint64_t> nofile;  // nullopt: as the shim has it
   std::optional<uint64_t> core;    // bytes
+  std::optional<uint64_t> memory;  // bytes, of all its processes together
+  std::optional<int> cpu;          // thousandths of a processor
 };
 
 struct LogLimits {
@@ -134,7 +150,7 @@ struct Manifest {
   Node source;     // the file as it was read: what the spec digest is made of
 
   const Port* findPort(std::string_view name) const;
-  bool allPortsAuto() const;
+  bool allPortsShareable() const;
 };
 
 std::string_view restartPolicyName(RestartPolicy policy);

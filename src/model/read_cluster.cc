@@ -12,6 +12,8 @@ namespace cctl {
 namespace {
 
 constexpr size_t kMaxHosts = kMaxNodeSet;
+constexpr size_t kMaxAlerts = 64;
+constexpr size_t kMaxAlertArguments = 64;
 
 bool isWordCharacter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
@@ -112,7 +114,7 @@ class ClusterReader {
     readGroups();
     readRegistry();
     readSignOff();
-    map_.find("alerts");
+    readAlerts();
     map_.finish();
   }
 
@@ -322,6 +324,66 @@ class ClusterReader {
     if (count != 1 && count != 3 && count != 5 && count != 7)
       problems_.add(node.where(), fmt::format("registry.hosts: {} hosts", count),
                     "name 1, 3, 5 or 7: a majority of them decides");
+  }
+
+  void readAlerts() {
+    const Node* node = map_.find("alerts");
+    if (node == nullptr) return;
+    const auto items =
+        readList(*node, "alerts", "[{on: [crash], host_exec: [/usr/local/bin/page]}]", problems_);
+    if (!items) return;
+    if (items->size() > kMaxAlerts)
+      return problems_.add(node->where(), fmt::format("alerts: more than {}", kMaxAlerts),
+                           "let one program tell the cases apart: it is given the event");
+    for (const Node* item : *items) readAlert(*item);
+  }
+
+  void readAlert(const Node& node) {
+    MapReader map(node, "cluster:alerts", problems_);
+    Alert alert;
+    if (const Node* on = map.require("on", "`on: [crash, crash-loop]`")) readAlertOn(*on, alert);
+    // A webhook was refused by name already; without one the program is what is missing.
+    const Node* exec = node.find("webhook") != nullptr
+                           ? map.find("host_exec")
+                           : map.require("host_exec", "`host_exec: [/usr/local/bin/page]`");
+    if (exec != nullptr) readHostExec(*exec, alert);
+    map.finish();
+    if (!alert.on.empty() && !alert.host_exec.empty())
+      inventory_.alerts.push_back(std::move(alert));
+  }
+
+  void readAlertOn(const Node& node, Alert& alert) {
+    const auto items = readList(node, "alerts.on", "[crash, crash-loop]", problems_);
+    if (!items) return;
+    if (items->empty())
+      problems_.add(node.where(), "alerts.on: names nothing to tell of",
+                    "write one of crash, crash-loop, unhealthy");
+    for (const Node* item : *items) {
+      if (refuseNotYet("cluster:alerts.on", *item, problems_)) continue;
+      const auto on = readChoice<AlertOn>(*item, "alerts.on",
+                                          {{"crash", AlertOn::kCrash},
+                                           {"crash-loop", AlertOn::kCrashLoop},
+                                           {"unhealthy", AlertOn::kUnhealthy}},
+                                          problems_);
+      if (on && std::find(alert.on.begin(), alert.on.end(), *on) == alert.on.end())
+        alert.on.push_back(*on);
+    }
+  }
+
+  void readHostExec(const Node& node, Alert& alert) {
+    const auto items =
+        readList(node, "alerts.host_exec", "[/usr/local/bin/page, --team, solver]", problems_);
+    if (!items) return;
+    for (const Node* item : *items)
+      if (const auto word = readText(*item, "alerts.host_exec", problems_))
+        alert.host_exec.push_back(*word);
+    const bool absolute = !items->empty() && items->front()->text().substr(0, 1) == "/";
+    if (!absolute || items->size() > kMaxAlertArguments)
+      problems_.add(node.where(),
+                    absolute
+                        ? fmt::format("alerts.host_exec: more than {} words", kMaxAlertArguments)
+                        : "alerts.host_exec: the program is not an absolute path",
+                    "write it in full, as it is on the hosts, like [/usr/local/bin/page]");
   }
 
   void readSignOff() {

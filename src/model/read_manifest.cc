@@ -127,6 +127,23 @@ Result<HttpProbe> parseHttpProbe(std::string_view text) {
   return HttpProbe{std::string(text.substr(0, colon)), std::string(text.substr(colon + 1))};
 }
 
+// "2", "0.5", "1.25" → thousandths. The kernel shares processors out in steps of a hundredth.
+Result<int> parseProcessors(std::string_view text) {
+  const size_t dot = std::min(text.find('.'), text.size());
+  std::string fraction(text.substr(std::min(dot + 1, text.size())));
+  const bool digits = fraction.size() <= 3 && (dot == text.size() || !fraction.empty()) &&
+                      std::all_of(fraction.begin(), fraction.end(), isDigit);
+  const auto whole = parseInteger(text.substr(0, dot));
+  if (!digits || !whole || *whole > 4096)
+    return fail(Code::kBadInput, "\"{}\" is not a number of processors; write like 2 or 0.5",
+                printable(text));
+  fraction.resize(3, '0');
+  const int thousandths = static_cast<int>(*whole) * 1000 + std::stoi(fraction);
+  if (thousandths < 10 || thousandths > 4'096'000)
+    return fail(Code::kBadInput, "{} is not between 0.01 and 4096 processors", text);
+  return thousandths;
+}
+
 Result<std::string> parseUser(std::string_view text) {
   if (!isUserName(text)) return fail(Code::kBadInput, "\"{}\" is not a user name", printable(text));
   return std::string(text);
@@ -288,11 +305,28 @@ class ManifestReader {
 
   void readPort(const std::string& name, const Node& node) {
     const std::string what = "ports." + name;
-    if (node.isMap()) {
-      const size_t before = problems_.size();
-      MapReader(node, "service:" + what, problems_).finish();
-      if (problems_.size() > before) return;
-    }
+    if (node.isMap()) return readPortMap(name, node);
+    readPortNumber({name, std::nullopt, false}, node, what);
+  }
+
+  // {socket: true, port: auto|N}
+  void readPortMap(const std::string& name, const Node& node) {
+    const std::string what = "ports." + name;
+    MapReader map(node, "service:" + what, problems_);
+    Port port{name, std::nullopt, false};
+    const Node* socket = map.find("socket");
+    if (socket != nullptr)
+      port.socket = readTruth(*socket, what + ".socket", problems_).value_or(false);
+    const Node* number = map.find("port");
+    map.finish();
+    if (node.members().empty())
+      problems_.add(node.where(), what + ": says neither socket nor port",
+                    "write auto, a number, or {socket: true}");
+    if (number != nullptr) return readPortNumber(std::move(port), *number, what + ".port");
+    manifest_.ports.push_back(std::move(port));
+  }
+
+  void readPortNumber(Port port, const Node& node, const std::string& what) {
     const auto text = readText(node, what, problems_);
     if (!text) return;
     const auto number = parseInteger(*text);
@@ -301,13 +335,13 @@ class ManifestReader {
         problems_.add(node.where(),
                       fmt::format("{}: {} is port {} already", what, other.name, *number),
                       "give them different numbers");
-    if (*text == "auto")
-      manifest_.ports.push_back({name, std::nullopt});
-    else if (number && *number >= 1 && *number <= 65535)
-      manifest_.ports.push_back({name, static_cast<uint16_t>(*number)});
-    else
-      problems_.add(node.where(), fmt::format("{}: \"{}\" is not a port", what, printable(*text)),
-                    "write auto, or a number from 1 to 65535");
+    const bool valid = number && *number >= 1 && *number <= 65535;
+    if (!valid && *text != "auto")
+      return problems_.add(node.where(),
+                           fmt::format("{}: \"{}\" is not a port", what, printable(*text)),
+                           "write auto, or a number from 1 to 65535");
+    if (valid) port.fixed = static_cast<uint16_t>(*number);
+    manifest_.ports.push_back(std::move(port));
   }
 
   void readConfig() {
@@ -392,6 +426,11 @@ class ManifestReader {
       else
         manifest_.limits.core = readSize(*core, "limits.core", 0, uint64_t{1} << 50, problems_);
     }
+    if (const Node* memory = limits->find("memory"))
+      manifest_.limits.memory =
+          readSize(*memory, "limits.memory", uint64_t{1} << 20, uint64_t{1} << 44, problems_);
+    if (const Node* cpu = limits->find("cpu"))
+      manifest_.limits.cpu = readParsed(*cpu, "limits.cpu", parseProcessors, problems_);
     limits->finish();
   }
 
@@ -399,6 +438,7 @@ class ManifestReader {
     auto health = section(map_, "health");
     if (!health) return;
     if (const Node* ready = health->find("ready")) readReady(*ready);
+    if (const Node* live = health->find("live")) readLive(*live);
     if (const Node* timeout = health->find("start_timeout"))
       manifest_.health.start_timeout =
           readDuration(*timeout, "health.start_timeout", Millis(100), kDay, problems_)
@@ -408,32 +448,75 @@ class ManifestReader {
 
   void readReady(const Node& node) {
     MapReader ready(node, "service:health.ready", problems_);
-    if (const Node* tcp = ready.find("tcp"))
-      if (const auto port = readText(*tcp, "health.ready.tcp", problems_)) {
-        manifest_.health.ready = TcpProbe{*port};
-        checkProbePort(*tcp, *port);
-      }
-    if (const Node* http = ready.find("http"))
-      if (const auto probe = readParsed(*http, "health.ready.http", parseHttpProbe, problems_)) {
-        manifest_.health.ready = *probe;
-        checkProbePort(*http, probe->port);
-      }
-    if (const Node* exec = ready.find("exec"))
-      manifest_.health.ready = ExecProbe{readCommand(*exec, "health.ready.exec")};
+    if (auto probe = readProbe(ready, node, "health.ready"))
+      manifest_.health.ready = std::move(*probe);
     ready.finish();
-    if (ready.ok() && node.members().size() != 1)
-      problems_.add(node.where(), "health.ready wants one probe",
-                    "write one of {tcp: main}, {http: \"admin:/healthz\"} and {exec: [bin/check]}");
   }
 
-  void checkProbePort(const Node& node, const std::string& port) {
+  void readLive(const Node& node) {
+    MapReader map(node, "service:health.live", problems_);
+    Liveness live;
+    const auto probe = readProbe(map, node, "health.live");
+    if (probe) live.probe = *probe;
+    if (const Node* interval = map.find("interval"))
+      live.interval = readDuration(*interval, "health.live.interval", Millis(50), kDay, problems_)
+                          .value_or(live.interval);
+    if (const Node* timeout = map.find("timeout")) {
+      live.timeout = readDuration(*timeout, "health.live.timeout", Millis(10), hours(1), problems_)
+                         .value_or(live.timeout);
+      if (std::holds_alternative<NotifyProbe>(live.probe))
+        problems_.add(timeout->where(),
+                      "health.live.timeout goes with tcp, http and exec; nobody is asked here",
+                      "remove it: WATCHDOG=1 is due within interval × failures");
+    }
+    if (const Node* failures = map.find("failures"))
+      live.failures = static_cast<int>(
+          readInteger(*failures, "health.live.failures", 1, 1'000, problems_).value_or(3));
+    map.finish();
+    if (probe) manifest_.health.live = std::move(live);
+  }
+
+  // The one probe among the keys of `map`.
+  std::optional<Probe> readProbe(MapReader& map, const Node& node, const std::string& what) {
+    std::optional<Probe> probe;
+    size_t named = 0;
+    const auto find = [&](std::string_view key) {
+      const Node* found = map.find(key);
+      named += found != nullptr ? 1 : 0;
+      return found;
+    };
+    if (const Node* tcp = find("tcp"))
+      if (const auto port = readText(*tcp, what + ".tcp", problems_)) {
+        probe = TcpProbe{*port};
+        checkProbePort(*tcp, *port, what);
+      }
+    if (const Node* http = find("http"))
+      if (const auto parsed = readParsed(*http, what + ".http", parseHttpProbe, problems_)) {
+        probe = *parsed;
+        checkProbePort(*http, parsed->port, what);
+      }
+    if (const Node* exec = find("exec")) probe = ExecProbe{readCommand(*exec, what + ".exec")};
+    if (const Node* notify = find("notify")) {
+      if (readTruth(*notify, what + ".notify", problems_) == false)
+        problems_.add(notify->where(), what + ".notify: false is no probe",
+                      "write true, or remove it");
+      probe = NotifyProbe{};
+    }
+    if (map.ok() && named != 1)
+      problems_.add(node.where(), what + " wants one probe",
+                    "write one of {tcp: main}, {http: \"admin:/healthz\"}, {exec: [bin/check]} and "
+                    "{notify: true}");
+    return probe;
+  }
+
+  void checkProbePort(const Node& node, const std::string& port, const std::string& what) {
     const Node* ports = manifest_.source.find("ports");
     std::vector<std::string> names;
     if (ports != nullptr)
       for (const Node::Member& member : ports->members()) names.push_back(member.key);
     if (std::find(names.begin(), names.end(), port) != names.end()) return;
     problems_.add(node.where(),
-                  fmt::format("health.ready: the service has no port \"{}\"", printable(port)),
+                  fmt::format("{}: the service has no port \"{}\"", what, printable(port)),
                   spellingHint(port, names,
                                names.empty() ? "add it to ports"
                                              : fmt::format("it has {}", fmt::join(names, ", "))));
@@ -478,7 +561,7 @@ class ManifestReader {
   // After the ports, which decide the default order.
   void readUpgrade() {
     Upgrade& value = manifest_.upgrade;
-    if (manifest_.allPortsAuto()) value.order = UpgradeOrder::kStartFirst;
+    if (manifest_.allPortsShareable()) value.order = UpgradeOrder::kStartFirst;
     auto upgrade = section(map_, "upgrade");
     if (!upgrade) return;
     if (const Node* batch = upgrade->find("batch"))
@@ -490,11 +573,11 @@ class ManifestReader {
                                               {"stop-first", UpgradeOrder::kStopFirst}},
                                              problems_)
                         .value_or(value.order);
-      if (value.order == UpgradeOrder::kStartFirst && !manifest_.allPortsAuto())
+      if (value.order == UpgradeOrder::kStartFirst && !manifest_.allPortsShareable())
         problems_.add(
             order->where(),
             "upgrade.order: start-first, but a port is a fixed number that two cannot hold at once",
-            "make the port auto, or write stop-first");
+            "make the port auto or {socket: true}, or write stop-first");
     }
     if (const Node* drain = upgrade->find("drain"))
       value.drain =

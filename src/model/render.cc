@@ -133,8 +133,8 @@ class Renderer {
     rendered.argv = command(manifest.run);
     rendered.env = ownEnvironment(input_);
     for (const auto& [name, text] : manifest.env) rendered.env[name] = one(text);
-    if (const auto* probe = std::get_if<ExecProbe>(&manifest.health.ready))
-      rendered.ready_exec = command(probe->argv);
+    rendered.ready_exec = probeCommand(manifest.health.ready);
+    if (manifest.health.live) rendered.live_exec = probeCommand(manifest.health.live->probe);
     for (const ConfigFile& file : manifest.config) addFile(file, rendered.files);
     std::sort(rendered.files.begin(), rendered.files.end(),
               [](const RenderedFile& a, const RenderedFile& b) { return a.path < b.path; });
@@ -154,6 +154,11 @@ class Renderer {
       problems_.add(parts[0].where, fmt::format("\"{}\" is not a program of the release", argv[0]),
                     "write it like bin/server, or in full from /");
     return argv;
+  }
+
+  std::vector<std::string> probeCommand(const Probe& probe) {
+    const auto* exec = std::get_if<ExecProbe>(&probe);
+    return exec != nullptr ? command(exec->argv) : std::vector<std::string>();
   }
 
   void addFile(const ConfigFile& file, std::vector<RenderedFile>& files) {
@@ -238,7 +243,8 @@ std::string renderedDigest(const Rendered& rendered) {
   return sha256Hex(dumpJson(Json{{"argv", rendered.argv},
                                  {"env", rendered.env},
                                  {"files", std::move(files)},
-                                 {"ready_exec", rendered.ready_exec}}));
+                                 {"ready_exec", rendered.ready_exec},
+                                 {"live_exec", rendered.live_exec}}));
 }
 
 RenderInput sampleInput(const Inventory& inventory, const Manifest& manifest) {

@@ -51,6 +51,7 @@ struct Rendered {
   std::map<std::string, std::string> env;
   std::vector<RenderedFile> files;      // sorted by path
   std::vector<std::string> ready_exec;  // of an exec probe; empty otherwise
+  std::vector<std::string> live_exec;   // the same for liveness
   friend bool operator==(const Rendered&, const Rendered&) = default;
 };
 

@@ -7,18 +7,13 @@ namespace cctl {
 namespace {
 
 constexpr NotYet kNotYet[] = {
-    {"cluster:alerts", ""},
+    {"cluster:alerts.on", "host-down"},
+    {"cluster:alerts.webhook", ""},
     {"cluster:sign_off.required", "true"},
     {"cluster:sign_off.allowed_signers", ""},
     {"cluster:views", ""},
     {"service:boot", "wait"},
     {"service:failover", ""},
-    {"service:health.live", ""},
-    {"service:health.ready.notify", ""},
-    {"service:limits.cpu", ""},
-    {"service:limits.memory", ""},
-    {"service:ports.*.socket", ""},
-    {"service:ports.*.port", ""},
     {"service:sign_off", ""},
     {"service:singleton", ""},
     {"service:upgrade.canary", ""},

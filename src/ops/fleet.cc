@@ -19,6 +19,12 @@ Error asUnreachable(Error error) {
   return error;
 }
 
+Error noShim(const HostConnection& connection, const Error& why) {
+  return {Code::kNotFound,
+          fmt::format("{}: no shim answers in {} ({}); run 'clusterctl bootstrap {}'",
+                      connection.name, connection.root, why.message, connection.name)};
+}
+
 bool needsHome(const std::string& root) { return !root.empty() && root[0] == '~'; }
 
 }  // namespace
@@ -140,13 +146,16 @@ Result<void> Fleet::openShim(HostConnection& connection) {
   auto stream = connection.link->openControl(paths::controlSocket(connection.root),
                                              ssh::relayCommand(connection.root),
                                              Deadline::in(kHelloTimeout), cancel_);
-  if (!stream)
-    return fail(Code::kNotFound, "{}: no shim answers in {} ({}); run 'clusterctl bootstrap {}'",
-                connection.name, connection.root, stream.error().message, connection.name);
+  if (!stream) return fail(noShim(connection, stream.error()));
   auto shim = std::make_unique<ShimClient>(std::move(*stream), connection.name.str());
-  CCTL_TRY(connection.hello, shim->call<protocol::HelloReply>(
-                                 protocol::HelloRequest{protocol::kProtocolVersion, kVersion},
-                                 Deadline::in(kHelloTimeout), cancel_));
+  auto hello =
+      shim->call<protocol::HelloReply>(protocol::HelloRequest{protocol::kProtocolVersion, kVersion},
+                                       Deadline::in(kHelloTimeout), cancel_);
+  // The relay is a command that begins before it is known whether there is anything to relay to.
+  if (!hello && hello.error().code == Code::kUnreachable && !connection.link->failure())
+    return fail(noShim(connection, hello.error()));
+  if (!hello) return fail(hello.error());
+  connection.hello = std::move(*hello);
   if (connection.hello.cluster != inventory_.cluster)
     return fail(
         Code::kRefused,

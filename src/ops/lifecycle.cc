@@ -289,6 +289,7 @@ class Lifecycle {
       return fail(*outcome_.error);
     if (request_.action == Action::kReload || request_.action == Action::kSignal) return {};
     CCTL_TRY(outcome_.missed, pushNames(operation_, {}, allHosts(operation_.inventory())));
+    pushHooks(operation_, allHosts(operation_.inventory()));
     return {};
   }
 

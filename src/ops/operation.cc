@@ -30,6 +30,41 @@ protocol::NamesPushRequest encodeNames(const std::map<ServiceName, ServiceEndpoi
   return request;
 }
 
+protocol::AlertKind encodeAlert(AlertOn on) {
+  switch (on) {
+    case AlertOn::kCrash:
+      return protocol::AlertKind::kCrash;
+    case AlertOn::kCrashLoop:
+      return protocol::AlertKind::kCrashLoop;
+    case AlertOn::kUnhealthy:
+      break;
+  }
+  return protocol::AlertKind::kUnhealthy;
+}
+
+protocol::HooksRequest encodeHooks(const std::vector<Alert>& alerts) {
+  protocol::HooksRequest request;
+  for (const Alert& alert : alerts) {
+    protocol::Hook hook{{}, alert.host_exec};
+    for (const AlertOn on : alert.on) hook.on.push_back(encodeAlert(on));
+    request.hooks.push_back(std::move(hook));
+  }
+  return request;
+}
+
+// The same request to all, side by side.
+template <typename Request>
+std::vector<Result<protocol::Empty>> callAll(Operation& operation,
+                                             const std::vector<HostConnection*>& connections,
+                                             const Request& request) {
+  ssh::FanOutOptions options;
+  options.forks = operation.fleet.forks();
+  return ssh::forEachHost<protocol::Empty>(
+      connections.size(), options, [&](size_t i) -> Result<protocol::Empty> {
+        return connections[i]->shim->call<protocol::Empty>(request, Deadline::in(kRequestTimeout));
+      });
+}
+
 }  // namespace
 
 std::vector<HostName> allHosts(const Inventory& inventory) { return inventory.host_order; }
@@ -88,15 +123,25 @@ Result<HostErrors> pushNames(Operation& operation, const std::set<ServiceName>& 
   const protocol::NamesPushRequest request = encodeNames(all);
   HostErrors errors;
   const std::vector<HostConnection*> connections = connectedOf(operation.fleet, hosts, errors);
-  ssh::FanOutOptions options;
-  options.forks = operation.fleet.forks();
-  const auto replies = ssh::forEachHost<protocol::Empty>(
-      connections.size(), options, [&](size_t i) -> Result<protocol::Empty> {
-        return connections[i]->shim->call<protocol::Empty>(request, Deadline::in(kRequestTimeout));
-      });
+  const auto replies = callAll(operation, connections, request);
   for (size_t i = 0; i < replies.size(); ++i)
     if (!replies[i]) errors.emplace(connections[i]->name, replies[i].error());
   return errors;
+}
+
+void pushHooks(Operation& operation, const std::vector<HostName>& hosts) {
+  HostErrors unreachable;  // told by whoever pushed the names
+  const std::vector<HostConnection*> connections = connectedOf(operation.fleet, hosts, unreachable);
+  const protocol::HooksRequest request = encodeHooks(operation.inventory().alerts);
+  const auto replies = callAll(operation, connections, request);
+  for (size_t i = 0; i < replies.size(); ++i) {
+    // A shim from before there were alerts has none to take away.
+    const bool none_to_take =
+        !replies[i] && replies[i].error().code == Code::kBadInput && request.hooks.empty();
+    if (!replies[i] && !none_to_take)
+      operation.events.warning(connections[i]->name.str(),
+                               "alerts were not changed: " + replies[i].error().message);
+  }
 }
 
 Result<void> pauseFor(Millis duration, const CancelToken* cancel) {

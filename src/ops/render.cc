@@ -23,11 +23,14 @@ protocol::Probe encodeProbe(const Probe& probe, const std::vector<std::string>& 
   if (const auto* http = std::get_if<HttpProbe>(&probe))
     return {protocol::ProbeKind::kHttp, http->port, http->path, {}};
   if (std::holds_alternative<ExecProbe>(probe)) return {protocol::ProbeKind::kExec, "", "", exec};
+  if (std::holds_alternative<NotifyProbe>(probe)) return {protocol::ProbeKind::kNotify, "", "", {}};
   return {};
 }
 
 void encodeManifest(const Manifest& manifest, protocol::GenerationSpec& spec) {
   spec.user = manifest.user;
+  for (const Port& port : manifest.ports)
+    if (port.socket) spec.sockets.push_back(port.name);
   spec.start_timeout = manifest.health.start_timeout;
   const Restart& restart = manifest.restart;
   spec.restart = {encodePolicy(restart.policy), restart.backoff_first, restart.backoff_most,
@@ -36,6 +39,8 @@ void encodeManifest(const Manifest& manifest, protocol::GenerationSpec& spec) {
   spec.stop_grace = manifest.stop.grace;
   spec.limit_nofile = manifest.limits.nofile;
   spec.limit_core = manifest.limits.core;
+  spec.limit_memory = manifest.limits.memory;
+  spec.limit_cpu = manifest.limits.cpu;
   spec.log_max_size = manifest.logs.max_size;
   spec.log_keep = manifest.logs.keep;
 }
@@ -84,6 +89,9 @@ Result<protocol::GenerationSpec> renderGeneration(const HostConnection& host,
   for (RenderedFile& file : rendered.files)
     spec.config.push_back({file.path, fmt::format("{:04o}", file.mode), std::move(file.content)});
   spec.ready = encodeProbe(input.manifest->health.ready, rendered.ready_exec);
+  if (const auto& live = input.manifest->health.live)
+    spec.live = protocol::Liveness{encodeProbe(live->probe, rendered.live_exec), live->interval,
+                                   live->timeout, live->failures};
   encodeManifest(*input.manifest, spec);
   return spec;
 }

@@ -209,7 +209,7 @@ Result<protocol::StartReply> Rollout::startOnce(HostConnection& connection, cons
   protocol::AllocateRequest allocate;
   allocate.instance = operation_.ref(placed.instance);
   for (const Port& port : input_.manifest->ports)
-    allocate.ports.push_back({port.name, port.fixed.value_or(0)});
+    allocate.ports.push_back({port.name, port.fixed.value_or(0), port.socket});
   allocate.pool_low = operation_.inventory().ports.first;
   allocate.pool_high = operation_.inventory().ports.last;
   allocate.avoid = avoid;

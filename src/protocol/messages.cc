@@ -181,7 +181,7 @@ CCTL_FIELDS(Event) {
   v("seq", m.seq), v("at", m.at), v("kind", m.kind), v.maybe("service", m.service);
   v("index", m.index), v.maybe("generation", m.generation), v.maybe("version", m.version);
   v.maybe("pid", m.pid), v.maybe("by", m.by), v.maybe("reason", m.reason), v("text", m.text);
-  v.maybe("exit", m.exit);
+  v.maybe("exit", m.exit), v.maybe("alert", m.alert);
 }
 CCTL_FIELDS(EventsRequest) {
   v.maybe("after", m.after), v.maybe("since", m.since), v.maybe("follow", m.follow);
@@ -198,11 +198,12 @@ CCTL_FIELDS(DoctorReply) {
   v("now", m.now), v.maybe("boot_hook", m.boot_hook);
   v.maybe("boot_hook_problem", m.boot_hook_problem), v.maybe("core_pattern", m.core_pattern);
   v.maybe("core_uses_pid", m.core_uses_pid), v.maybe("local_port_low", m.local_port_low);
-  v.maybe("local_port_high", m.local_port_high), v.maybe("disk_total", m.disk_total);
+  v.maybe("local_port_high", m.local_port_high);
+  v.maybe("local_ports_reserved", m.local_ports_reserved), v.maybe("disk_total", m.disk_total);
   v.maybe("disk_free", m.disk_free), v.maybe("inodes_total", m.inodes_total);
   v.maybe("inodes_free", m.inodes_free), v.maybe("nofile_hard", m.nofile_hard);
   v.maybe("cgroup", m.cgroup), v.maybe("cgroup_problem", m.cgroup_problem);
-  v.maybe("problems", m.problems);
+  v.maybe("registry_problem", m.registry_problem), v.maybe("problems", m.problems);
 }
 CCTL_FIELDS(Hook) { v("on", m.on), v("argv", m.argv); }
 CCTL_FIELDS(HooksRequest) { v("hooks", m.hooks); }

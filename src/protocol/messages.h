@@ -312,7 +312,7 @@ struct InstanceStatus {
   int fds = 0;
   uint64_t io_read = 0;  // bytes from and to disks, of the main process
   uint64_t io_written = 0;
-  std::string status_text;             // what the service says of itself, by sd_notify(3)
+  std::string status_text;               // what the service says of itself, by sd_notify(3)
   std::vector<std::string> not_limited;  // limits that this host cannot apply, and why
   std::string note;  // "backoff 3.2 s", "bin/x: content differs", "stopped by alice@ws"
   std::optional<ExitReport> last_exit;
@@ -368,6 +368,8 @@ enum class EventKind {
   kHealthy,
   kHook,  // a hook of `alerts` failed
 };
+// What an operator may want to be told of at once.
+enum class AlertKind { kCrash, kCrashLoop, kUnhealthy };
 struct Event {
   uint64_t seq = 0;
   WallTime at{};
@@ -381,6 +383,7 @@ struct Event {
   std::string reason;
   std::string text;  // in words, for people
   std::optional<ExitReport> exit;
+  std::optional<AlertKind> alert;  // the hooks of this kind are run
 };
 
 // Items Event, oldest first.
@@ -428,26 +431,27 @@ struct DoctorReply {
   bool core_uses_pid = false;
   int local_port_low = 0;  // ip_local_port_range
   int local_port_high = 0;
-  uint64_t disk_total = 0;  // of the file system of ROOT
+  std::string local_ports_reserved;  // ip_local_reserved_ports
+  uint64_t disk_total = 0;           // of the file system of ROOT
   uint64_t disk_free = 0;
   uint64_t inodes_total = 0;
   uint64_t inodes_free = 0;
   uint64_t nofile_hard = 0;
-  std::string cgroup;          // "v2", "v1"; empty: limits on memory and CPU cannot be applied
-  std::string cgroup_problem;  // why not
+  std::string cgroup;            // "v2", "v1"; empty: limits on memory and CPU cannot be applied
+  std::string cgroup_problem;    // why not
+  std::string registry_problem;  // why this host cannot serve its registers
   std::vector<std::string> problems;  // damaged files and the like, in words
 };
 
 // ---- hooks -----------------------------------------------------------------------------------
 
-enum class AlertKind { kCrash, kCrashLoop, kUnhealthy };
 // Run by the shim with the event as one JSON object on standard input, whoever is connected.
 struct Hook {
   std::vector<AlertKind> on;
   std::vector<std::string> argv;  // absolute path first
   bool operator==(const Hook&) const = default;
 };
-// Replaces all hooks of this host.
+// Replaces all hooks of this host; the same again is fine.
 struct HooksRequest {
   std::vector<Hook> hooks;
 };  // → Empty

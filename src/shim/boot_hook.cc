@@ -15,8 +15,9 @@ namespace {
 constexpr char kCronDir[] = "/etc/cron.d";
 constexpr char kUnitDir[] = "/etc/systemd/system";
 
-Result<SubprocessResult> runQuick(std::vector<std::string> argv, std::string input = {}) {
-  return runSubprocess({std::move(argv), std::move(input), 1u << 20}, Deadline::in(Millis(30'000)));
+Result<SubprocessResult> runQuick(std::vector<std::string> argv, std::string input = {},
+                                  Millis time_limit = Millis(30'000)) {
+  return runSubprocess({std::move(argv), std::move(input), 1u << 20}, Deadline::in(time_limit));
 }
 
 std::string unitPath(const std::string& cluster) {
@@ -65,8 +66,8 @@ BootHook installCronFile(const std::string& root, const std::string& cluster) {
 }
 
 // An empty one when there is none yet: crontab then exits with 1.
-std::string ownCrontab() {
-  const auto listed = runQuick({"crontab", "-l"});
+std::string ownCrontab(Millis time_limit = Millis(30'000)) {
+  const auto listed = runQuick({"crontab", "-l"}, {}, time_limit);
   return listed && listed->exit_status == 0 ? listed->out : std::string();
 }
 
@@ -85,7 +86,48 @@ BootHook installCrontab(const std::string& root, const std::string& cluster) {
   return {BootHook::Kind::kCrontab, {}};
 }
 
+bool cronRuns(const std::string& proc) {
+  const auto names = listDir(proc);
+  if (!names) return true;  // cannot be known
+  for (const std::string& name : *names) {
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    const auto comm = readFile(fmt::format("{}/{}/comm", proc, name), 64);
+    if (comm && (*comm == "cron\n" || *comm == "crond\n" || *comm == "anacron\n")) return true;
+  }
+  return false;
+}
+
+BootHook byCron(BootHook::Kind kind, const std::string& proc) {
+  return {kind, cronRuns(proc) ? "" : "cron does not run on this host"};
+}
+
+BootHook findUnit(const std::string& root, const std::string& cluster) {
+  const auto text = readFile(unitPath(cluster));
+  if (!text) return none(fmt::format("there is no {}", unitPath(cluster)));
+  BootHook hook{BootHook::Kind::kSystemd, {}};
+  const std::string wanted =
+      fmt::format("{}/multi-user.target.wants/{}.service", kUnitDir, paths::bootUnit(cluster));
+  if (!exists(wanted)) hook.reason = "the unit is not enabled";
+  if (*text != unitText(root, cluster)) hook.reason = unitPath(cluster) + " is for another shim";
+  return hook;
+}
+
 }  // namespace
+
+BootHook findBootHook(const std::string& root, const std::string& cluster,
+                      const std::string& proc) {
+  if (underSystemd()) return findUnit(root, cluster);
+  if (::geteuid() == 0) {
+    const auto text = readFile(cronPath(cluster));
+    if (!text) return none(fmt::format("there is no {}", cronPath(cluster)));
+    BootHook hook = byCron(BootHook::Kind::kCronDir, proc);
+    if (*text != cronFileText(root, cluster)) hook.reason = cronPath(cluster) + " was changed";
+    return hook;
+  }
+  if (ownCrontab(Millis(2'000)).find(beginMark(cluster)) == std::string::npos)
+    return none("the crontab of this login has no lines of this cluster");
+  return byCron(BootHook::Kind::kCrontab, proc);
+}
 
 std::string cronFileName(const std::string& cluster) {
   std::string name = paths::bootUnit(cluster);

@@ -18,6 +18,12 @@ struct BootHook {
 BootHook installBootHook(const std::string& root, const std::string& cluster);
 [[nodiscard]] Result<void> removeBootHook(const std::string& root, const std::string& cluster);
 
+// What is in place by now. The kind is what would start the shim; the reason says why that will not
+// work, or why there is nothing. `proc`: where processes are looked for. Asks crontab(1), two
+// seconds at most, when this user is not root.
+BootHook findBootHook(const std::string& root, const std::string& cluster,
+                      const std::string& proc = "/proc");
+
 // True when systemd runs here and we may tell it what to do.
 bool underSystemd();
 // "systemctl start clusterctl-CLUSTER.service" and the like.

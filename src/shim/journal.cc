@@ -169,6 +169,7 @@ void Journal::write(protocol::Event& event) {
     ++dropped_;
   else
     ++next_seq_;
+  for (const auto& [id, on_event] : std::map(observers_)) on_event(event);
 }
 
 void Journal::flush() {
@@ -216,6 +217,11 @@ std::vector<protocol::Event> Journal::read(uint64_t after, std::optional<WallTim
 
 uint64_t Journal::subscribe(std::function<void()> on_append) {
   subscribers_[next_subscriber_] = std::move(on_append);
+  return next_subscriber_++;
+}
+
+uint64_t Journal::observe(std::function<void(const protocol::Event&)> on_event) {
+  observers_[next_subscriber_] = std::move(on_event);
   return next_subscriber_++;
 }
 

@@ -52,6 +52,9 @@ class Journal {
   // Called after each append, until the returned number is given to unsubscribe().
   uint64_t subscribe(std::function<void()> on_append);
   void unsubscribe(uint64_t id) { subscribers_.erase(id); }
+  // The same with each event, also one that the disk did not take, until unobserve().
+  uint64_t observe(std::function<void(const protocol::Event&)> on_event);
+  void unobserve(uint64_t id) { observers_.erase(id); }
 
  private:
   struct Segment {
@@ -80,6 +83,7 @@ class Journal {
   BackgroundSync background_;
   uint64_t next_subscriber_ = 1;
   std::map<uint64_t, std::function<void()>> subscribers_;
+  std::map<uint64_t, std::function<void(const protocol::Event&)>> observers_;
 };
 
 // One line of the file, without the newline, and back; nothing for a line that does not hold.

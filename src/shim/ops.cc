@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/version.h"
+#include "shim/cores.h"
+#include "shim/doctor.h"
 #include "shim/proc.h"
 #include "shim/streams.h"
 #include "shim/users.h"
@@ -44,7 +46,8 @@ Ops::Ops(Host& host, Supervisor& supervisor, Registers& registers, Names& names,
       supervisor_(supervisor),
       registers_(registers),
       names_(names),
-      facts_(std::move(facts)) {
+      facts_(std::move(facts)),
+      hooks_(host.root, host.identity, host.loop, host.journal) {
   add(&Ops::hello);
   add(&Ops::push);
   add(&Ops::releases);
@@ -61,6 +64,10 @@ Ops::Ops(Host& host, Supervisor& supervisor, Registers& registers, Names& names,
   add(&Ops::status);
   add(&Ops::logs);
   add(&Ops::events);
+  add(&Ops::cores);
+  add(&Ops::coreRead);
+  add(&Ops::doctor);
+  add(&Ops::hooks);
   add(&Ops::registerRead);
   add(&Ops::registerWrite);
   add(&Ops::registerList);
@@ -212,6 +219,33 @@ Kept Ops::logs(const LogsRequest& request, const Responder& responder) {
 
 Kept Ops::events(const EventsRequest& request, const Responder& responder) {
   return beginEvents(host_, request, responder);
+}
+
+Kept Ops::cores(const CoresRequest& request, const Responder& responder) {
+  return beginCores(host_, request, responder);
+}
+
+Kept Ops::coreRead(const CoreReadRequest& request, const Responder& responder) {
+  auto file = openCore(host_.root, request);
+  if (file) return beginCoreRead(host_, std::move(*file), responder);
+  responder.error(file.error());
+  return nullptr;
+}
+
+Kept Ops::doctor(const DoctorRequest&, const Responder& responder) {
+  DoctorReply reply = examineHost(host_);
+  for (const std::string& problem : names_.problems()) reply.problems.push_back(problem);
+  if (!registers_) reply.registry_problem = registers_.error().message;
+  responder.reply(encodeReply(reply));
+  return nullptr;
+}
+
+Kept Ops::hooks(const HooksRequest& request, const Responder& responder) {
+  if (auto replaced = hooks_.replace(request.hooks); !replaced)
+    responder.error(replaced.error());
+  else
+    responder.reply(encodeReply(Empty{}));
+  return nullptr;
 }
 
 Kept Ops::registerRead(const RegisterReadRequest& request, const Responder& responder) {

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "registry/register_store.h"
 #include "shim/control_server.h"
+#include "shim/hooks.h"
 #include "shim/host.h"
 #include "shim/names.h"
 #include "shim/supervisor.h"
@@ -53,6 +54,10 @@ class Ops {
   std::shared_ptr<Request> status(const protocol::StatusRequest&, const Responder&);
   std::shared_ptr<Request> logs(const protocol::LogsRequest&, const Responder&);
   std::shared_ptr<Request> events(const protocol::EventsRequest&, const Responder&);
+  std::shared_ptr<Request> cores(const protocol::CoresRequest&, const Responder&);
+  std::shared_ptr<Request> coreRead(const protocol::CoreReadRequest&, const Responder&);
+  std::shared_ptr<Request> doctor(const protocol::DoctorRequest&, const Responder&);
+  std::shared_ptr<Request> hooks(const protocol::HooksRequest&, const Responder&);
   std::shared_ptr<Request> registerRead(const protocol::RegisterReadRequest&, const Responder&);
   std::shared_ptr<Request> registerWrite(const protocol::RegisterWriteRequest&, const Responder&);
   std::shared_ptr<Request> registerList(const protocol::RegisterListRequest&, const Responder&);
@@ -65,6 +70,7 @@ class Ops {
   Registers& registers_;
   Names& names_;
   ShimFacts facts_;
+  Hooks hooks_;
   std::map<std::string, Handler, std::less<>> handlers_;
 };
 

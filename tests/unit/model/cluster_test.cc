@@ -126,7 +126,23 @@ TEST_CASE("mistakes in cluster.yaml") {
       {"sign_off: {required: true}", "sign_off.required: true is known, but not enforced"},
       {"sign_off: {required: maybe}", "is not one of true, false"},
       {"sign_off: {allowed_signers: f}", "sign_off.allowed_signers is known, but not enforced"},
-      {"alerts: [{on: [crash]}]", "alerts is known, but not enforced by this build; remove it"},
+      {"alerts: [{on: [crash], webhook: 'http://x'}]",
+       "alerts.webhook is known, but not enforced by this build; remove it"},
+      {"alerts: [{on: [host-down], host_exec: [/x]}]",
+       "alerts.on: host-down is known, but not enforced by this build; remove it"},
+      {"alerts: {on: [crash]}", "alerts: a map where a list belongs; write like [{on: [crash]"},
+      {"alerts: [crash]", "alerts: a single value where a map"},
+      {"alerts: [{on: [crash]}]", "alerts.host_exec is missing; add it, like"},
+      {"alerts: [{host_exec: [/x]}]", "alerts.on is missing; add it, like"},
+      {"alerts: [{on: [], host_exec: [/x]}]", "alerts.on: names nothing to tell of; write one of"},
+      {"alerts: [{on: crash, host_exec: [/x]}]", "alerts.on: a single value where a list"},
+      {"alerts: [{on: [crahs], host_exec: [/x]}]", "did you mean \"crash\"?"},
+      {"alerts: [{on: [crash], host_exec: []}]", "host_exec: the program is not an absolute path"},
+      {"alerts: [{on: [crash], host_exec: [page]}]", "is not an absolute path; write it in full"},
+      {"alerts: [{on: [crash], host_exec: [~/page]}]", "is not an absolute path"},
+      {"alerts: [{on: [crash], host_exec: [[/x]]}]", "host_exec: a list where a single value"},
+      {"alerts: [{on: [crash], host_exec: /x}]", "host_exec: a single value where a list"},
+      {"alerts: [{on: [crash], host_exce: [/x]}]", "did you mean \"host_exec\"?"},
       {"vars: [x]", "vars: a list where a map"},
       {"releases: ''", "releases: not a path"},
       {"cluster: a b", "is not a cluster's name"},
@@ -138,6 +154,30 @@ TEST_CASE("mistakes in cluster.yaml") {
     const std::string problems = clusterProblems(std::string(lines) + "\n");
     CHECK_MESSAGE(problems.find(with) != std::string::npos, lines, " → ", problems);
   }
+}
+
+TEST_CASE("alerts that the shims of the hosts see to") {
+  const Inventory inventory = mustLoad(std::string(kFull) + R"(alerts:
+  - {on: [crash, crash-loop, crash], host_exec: [/usr/local/bin/page, --team, "a b"]}
+  - {on: [unhealthy], host_exec: [/bin/true]}
+)");
+  REQUIRE(inventory.alerts.size() == 2);
+  CHECK(inventory.alerts[0].on == std::vector{AlertOn::kCrash, AlertOn::kCrashLoop});
+  CHECK(inventory.alerts[0].host_exec ==
+        std::vector<std::string>{"/usr/local/bin/page", "--team", "a b"});
+  CHECK(inventory.alerts[1].on == std::vector{AlertOn::kUnhealthy});
+}
+
+TEST_CASE("mistakes in alerts come with their places") {
+  CHECK(
+      textOf(load("cluster: c\nhosts: {h1: {}}\nalerts:\n"
+                  "  - {on: [crash], host_exec: [page]}\n"
+                  "  - {on: [crush], host_exec: [/page]}\n")
+                 .problems) ==
+      "inv/cluster.yaml:4:30: alerts.host_exec: the program is not an absolute path; write it in "
+      "full, as it is on the hosts, like [/usr/local/bin/page]\n"
+      "inv/cluster.yaml:5:11: alerts.on: \"crush\" is not one of crash, crash-loop, unhealthy; did "
+      "you mean \"crash\"?\n");
 }
 
 TEST_CASE("files that are no map at all") {

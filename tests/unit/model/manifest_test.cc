@@ -72,7 +72,7 @@ TEST_CASE("the interface's manifest, as far as this build enforces it") {
   CHECK(m.run.size() == 5);
   CHECK(m.run[2].text == "{{port.main}}");
   CHECK(m.ports.size() == 2);
-  CHECK(m.allPortsAuto());
+  CHECK(m.allPortsShareable());
   CHECK(m.config[0].mode == 0640);
   CHECK(m.depends_on == std::vector{ServiceName("puzzle-store")});
   CHECK(m.env.at("THREADS").text == "4");
@@ -116,7 +116,53 @@ TEST_CASE("the default order is start-first unless a port is fixed") {
   CHECK(read("ports: {main: 8080, admin: auto}").upgrade.order == UpgradeOrder::kStopFirst);
   CHECK(problemsWith("ports: {main: 8080}\nupgrade: {order: start-first}") ==
         "upgrade.order: start-first, but a port is a fixed number that two cannot hold at once; "
-        "make the port auto, or write stop-first\n");
+        "make the port auto or {socket: true}, or write stop-first\n");
+}
+
+TEST_CASE("a port that the shim binds is one for all generations, whatever its number") {
+  const Manifest m = read("ports: {main: {socket: true, port: 8080}, admin: {socket: true}}");
+  CHECK(m.findPort("main")->socket);
+  CHECK(m.findPort("main")->fixed == 8080);
+  CHECK(m.findPort("admin")->socket);
+  CHECK(m.findPort("admin")->isAuto());
+  CHECK(m.upgrade.order == UpgradeOrder::kStartFirst);
+  CHECK(read("ports: {main: {socket: true, port: auto}}\nupgrade: {order: start-first}")
+            .ports[0]
+            .isAuto());
+  const Manifest plain = read("ports: {main: {socket: false, port: 8080}, admin: {port: auto}}");
+  CHECK_FALSE(plain.findPort("main")->socket);
+  CHECK(plain.upgrade.order == UpgradeOrder::kStopFirst);
+}
+
+TEST_CASE("liveness") {
+  const Manifest none = read("");
+  CHECK_FALSE(none.health.live);
+  const Manifest plain = read("ports: {a: auto}\nhealth: {live: {http: 'a:/x'}}");
+  CHECK(std::get<HttpProbe>(plain.health.live->probe).path == "/x");
+  CHECK(plain.health.live->interval == Millis(1000));
+  CHECK(plain.health.live->timeout == Millis(500));
+  CHECK(plain.health.live->failures == 3);
+  const Manifest full = read(
+      "health: {ready: {notify: true}, live: {exec: [bin/c, '{{service}}'], interval: 2s, "
+      "timeout: 1s, failures: 5}}");
+  CHECK(std::holds_alternative<NotifyProbe>(full.health.ready));
+  CHECK(std::get<ExecProbe>(full.health.live->probe).argv[1].text == "{{service}}");
+  CHECK(full.health.live->interval == Millis(2000));
+  CHECK(full.health.live->timeout == Millis(1000));
+  CHECK(full.health.live->failures == 5);
+  CHECK(std::holds_alternative<NotifyProbe>(
+      read("health: {live: {notify: true, interval: 5s}}").health.live->probe));
+}
+
+TEST_CASE("limits on memory and processors") {
+  const Limits limits = read("limits: {memory: 512M, cpu: 0.5}").limits;
+  CHECK(limits.memory == uint64_t{512} << 20);
+  CHECK(limits.cpu == 500);
+  CHECK(read("limits: {cpu: 2}").limits.cpu == 2000);
+  CHECK(read("limits: {cpu: 1.25}").limits.cpu == 1250);
+  CHECK(read("limits: {cpu: 0.01}").limits.cpu == 10);
+  CHECK_FALSE(read("").limits.memory);
+  CHECK_FALSE(read("").limits.cpu);
 }
 
 TEST_CASE("batches are at least one and percentages round down") {
@@ -136,11 +182,8 @@ TEST_CASE("probes") {
 
 TEST_CASE("known keys that this build does not enforce are refused by name") {
   for (const char* lines :
-       {"failover: {after: 5s, to: spare}", "health: {live: {tcp: main}}",
-        "health: {ready: {notify: true}}", "limits: {memory: 512M}", "limits: {cpu: 2}",
-        "boot: wait", "singleton: true", "upgrade: {canary: 1}", "upgrade: {observe: 5s}",
-        "upgrade: {max_failures: 0}", "upgrade: {max_unreachable: 0}",
-        "ports: {main: {socket: true}}", "ports: {main: {socket: true, port: auto}}"}) {
+       {"failover: {after: 5s, to: spare}", "boot: wait", "singleton: true", "upgrade: {canary: 1}",
+        "upgrade: {observe: 5s}", "upgrade: {max_failures: 0}", "upgrade: {max_unreachable: 0}"}) {
     const std::string problems = problemsWith(lines);
     CHECK_MESSAGE(problems.find("is known, but not enforced by this build; remove it until a later "
                                 "version enforces it") != std::string::npos,
@@ -177,7 +220,13 @@ TEST_CASE("mistakes in a manifest") {
       {"ports: {main: +80}", "is not a port"},
       {"ports: {main: 0x50}", "is not a port"},
       {"ports: {main: }", "ports.main: nothing where a single value belongs"},
-      {"ports: {main: {}}", "ports.main: a map where a single value belongs"},
+      {"ports: {main: {}}", "ports.main: says neither socket nor port; write auto, a number, or"},
+      {"ports: {main: {socket: yes}}", "ports.main.socket: \"yes\" is not one of true, false"},
+      {"ports: {main: {socket: true, port: 0}}", "ports.main.port: \"0\" is not a port"},
+      {"ports: {main: {socket: true, port: [1]}}", "ports.main.port: a list where a single value"},
+      {"ports: {main: {sokcet: true}}", "did you mean \"socket\"?"},
+      {"ports: {a: 80, b: {socket: true, port: 80}}", "ports.b.port: a is port 80 already"},
+      {"ports: {a: {port: 80}}\nupgrade: {order: start-first}", "two cannot hold at once"},
       {"ports: {main: {port: 1, x: 2}}", "unknown key \"ports.main.x\""},
       {"ports: {'a b': auto}", "is not a port's name"},
       {"ports: {a-b: auto, a_b: auto}", "would both be PORT_A_B"},
@@ -212,6 +261,19 @@ TEST_CASE("mistakes in a manifest") {
       {"limits: {nofile: many}", "is not a whole number"},
       {"limits: {nofil: 1}", "did you mean \"nofile\"?"},
       {"limits: {core: 5X}", "\"5X\" is not a size"},
+      {"limits: {memory: lots}", "\"lots\" is not a size"},
+      {"limits: {memory: 1K}", "limits.memory: 1.0 KiB is not between 1.0 MiB and"},
+      {"limits: {memory: [1M]}", "limits.memory: a list where a single value belongs"},
+      {"limits: {cpu: 0}", "0 is not between 0.01 and 4096 processors"},
+      {"limits: {cpu: 0.001}", "is not between 0.01 and 4096"},
+      {"limits: {cpu: -1}", "\"-1\" is not a number of processors; write like 2 or 0.5"},
+      {"limits: {cpu: 1.}", "\"1.\" is not a number of processors"},
+      {"limits: {cpu: .5}", "\".5\" is not a number of processors"},
+      {"limits: {cpu: 1.2345}", "is not a number of processors"},
+      {"limits: {cpu: 1e3}", "is not a number of processors"},
+      {"limits: {cpu: 4096.5}", "is not between"},
+      {"limits: {cpu: 50%}", "is not a number of processors"},
+      {"limits: {cpu: 99999999999999999999}", "is not a number of processors"},
       {"health: {ready: {}}", "health.ready wants one probe"},
       {"health: {ready: {tcp: a, exec: [x]}}", "health.ready wants one probe"},
       {"health: {ready: {tcp: main}}", "the service has no port \"main\"; add it to ports"},
@@ -222,6 +284,23 @@ TEST_CASE("mistakes in a manifest") {
       {"ports: {a: auto}\nhealth: {ready: {http: \"a:/x\\r\\ny\"}}",
        "is not a port's name and a path"},
       {"health: {ready: {exec: []}}", "health.ready.exec: names no program"},
+      {"health: {ready: {notify: false}}", "health.ready.notify: false is no probe; write true"},
+      {"health: {ready: {notify: 1}}", "health.ready.notify: \"1\" is not one of true, false"},
+      {"health: {ready: {notify: true, exec: [x]}}", "health.ready wants one probe"},
+      {"health: {live: {}}", "health.live wants one probe; write one of {tcp: main}"},
+      {"health: {live: {interval: 1s}}", "health.live wants one probe"},
+      {"health: {live: tcp}", "health.live: a single value where a map"},
+      {"health: {live: {tcp: main}}", "health.live: the service has no port \"main\"; add it"},
+      {"ports: {main: auto}\nhealth: {live: {http: 'mian:/x'}}", "did you mean \"main\"?"},
+      {"health: {live: {exec: []}}", "health.live.exec: names no program"},
+      {"health: {live: {exec: ['{{nope}}']}}", "unknown name \"nope\""},
+      {"health: {live: {exec: [x], interval: 0s}}",
+       "health.live.interval: 0ms is not between 50ms"},
+      {"health: {live: {exec: [x], timeout: 0ms}}", "health.live.timeout: 0ms is not between 10ms"},
+      {"health: {live: {exec: [x], timeout: 2h}}", "is not between 10ms and 1h"},
+      {"health: {live: {exec: [x], failures: 0}}", "\"0\" is not a whole number from 1 to 1000"},
+      {"health: {live: {exec: [x], failure: 1}}", "did you mean \"failures\"?"},
+      {"health: {live: {notify: true, timeout: 1s}}", "health.live.timeout goes with tcp, http"},
       {"health: {start_timeout: 1ms}", "1ms is not between 100ms and 1d"},
       {"health: {start_timeout: 30}", "\"30\" is not a duration"},
       {"health: ready", "health: a single value where a map"},
@@ -269,6 +348,27 @@ TEST_CASE("many mistakes in one manifest all come at once, with their places") {
         "inv/services/s.yaml:5:19: restart.policy: \"x\" is not one of always, on-failure, never; "
         "write one of these\n"
         "inv/services/s.yaml:5:22: unknown key \"restart.backof\"; did you mean \"backoff\"?\n");
+}
+
+TEST_CASE("mistakes in liveness, limits and sockets come with their places") {
+  CHECK(
+      manifestProblems("service: s\n"
+                       "place: {hosts: [host1]}\n"
+                       "run: [bin/s]\n"
+                       "ports: {main: {socket: 1, port: x}}\n"
+                       "limits: {memory: 5, cpu: x}\n"
+                       "health: {live: {tcp: nain, interval: 1}}\n") ==
+      "inv/services/s.yaml:4:24: ports.main.socket: \"1\" is not one of true, false; write one of "
+      "these\n"
+      "inv/services/s.yaml:4:33: ports.main.port: \"x\" is not a port; write auto, or a number "
+      "from 1 to 65535\n"
+      "inv/services/s.yaml:5:18: limits.memory: 5 B is not between 1.0 MiB and 16384.0 GiB\n"
+      "inv/services/s.yaml:5:26: limits.cpu: \"x\" is not a number of processors; write like 2 or "
+      "0.5\n"
+      "inv/services/s.yaml:6:22: health.live: the service has no port \"nain\"; did you mean "
+      "\"main\"?\n"
+      "inv/services/s.yaml:6:38: health.live.interval: \"1\" is not a duration like 500ms, 5s, "
+      "10m or 2h\n");
 }
 
 TEST_CASE("a fixed port inside the pool draws a warning") {

@@ -1,0 +1,103 @@
+#include "shim/doctor.h"
+
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <charconv>
+
+#include "base/file.h"
+#include "model/host_paths.h"
+#include "shim/boot_hook.h"
+#include "shim/cores.h"
+
+namespace cctl::shim {
+namespace {
+
+std::string lineOf(const std::string& path) {
+  const auto text = readFile(path, 1u << 16);
+  return text ? text->substr(0, text->find('\n')) : std::string();
+}
+
+std::string kindName(BootHook::Kind kind) {
+  switch (kind) {
+    case BootHook::Kind::kSystemd:
+      return "systemd";
+    case BootHook::Kind::kCronDir:
+      return "cron.d";
+    case BootHook::Kind::kCrontab:
+      return "crontab";
+    case BootHook::Kind::kNone:
+      break;
+  }
+  return {};
+}
+
+void noteDisk(const std::string& root, protocol::DoctorReply& reply) {
+  struct statvfs info {};
+  if (::statvfs(root.c_str(), &info) != 0) return;
+  const auto unit = static_cast<uint64_t>(info.f_frsize);
+  reply.disk_total = info.f_blocks * unit;
+  // As the shim sees it: root may use what is reserved, others may not.
+  reply.disk_free = (::geteuid() == 0 ? info.f_bfree : info.f_bavail) * unit;
+  reply.inodes_total = info.f_files;
+  reply.inodes_free = info.f_favail;
+}
+
+// The most that a service can be given: root may go beyond its own limit, up to the kernel's.
+uint64_t mostFiles(const std::string& proc) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  if (::geteuid() != 0) return limit.rlim_max;
+  const std::string text = lineOf(proc + "/sys/fs/nr_open");
+  uint64_t most = 0;
+  std::from_chars(text.data(), text.data() + text.size(), most);
+  return most > 0 ? most : limit.rlim_max;
+}
+
+// A state that could not be read was moved aside at the start of some shim.
+void noteDamagedState(const std::string& root, std::vector<std::string>& problems) {
+  const std::string dir = paths::shimStateDir(root);
+  const auto names = listDir(dir);
+  if (!names) return;
+  for (const std::string& name : *names)
+    if (name.find(".damaged-") != std::string::npos)
+      problems.push_back(paths::join(dir, name) + ": a damaged state, set aside");
+}
+
+}  // namespace
+
+std::pair<int, int> parseLocalPortRange(std::string_view text) {
+  const size_t gap = text.find_first_of(" \t");
+  if (gap == std::string_view::npos) return {0, 0};
+  int low = 0, high = 0;
+  const auto first = std::from_chars(text.data(), text.data() + gap, low);
+  const size_t second = text.find_first_not_of(" \t", gap);
+  if (first.ec != std::errc() || second == std::string_view::npos) return {0, 0};
+  const auto last = std::from_chars(text.data() + second, text.data() + text.size(), high);
+  if (last.ec != std::errc() || low < 1 || high > 65535 || low > high) return {0, 0};
+  return {low, high};
+}
+
+protocol::DoctorReply examineHost(const Host& host, const std::string& proc) {
+  protocol::DoctorReply reply;
+  reply.now = host.loop.clock().wall();
+  const BootHook hook = findBootHook(host.root, host.identity.cluster, proc);
+  reply.boot_hook = kindName(hook.kind);
+  reply.boot_hook_problem = hook.reason;
+  const CorePattern pattern = readCorePattern(proc);
+  reply.core_pattern = pattern.text;
+  reply.core_uses_pid = pattern.uses_pid;
+  std::tie(reply.local_port_low, reply.local_port_high) =
+      parseLocalPortRange(lineOf(proc + "/sys/net/ipv4/ip_local_port_range"));
+  reply.local_ports_reserved = lineOf(proc + "/sys/net/ipv4/ip_local_reserved_ports");
+  noteDisk(host.root, reply);
+  reply.nofile_hard = mostFiles(proc);
+  reply.cgroup_problem = "not looked at";  // cgroup.h
+  reply.problems = host.journal.problems();
+  for (const std::string& problem : host.store.problems()) reply.problems.push_back(problem);
+  noteDamagedState(host.root, reply.problems);
+  return reply;
+}
+
+}  // namespace cctl::shim
