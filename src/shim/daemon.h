@@ -55,6 +55,7 @@ class Daemon {
   ExitLog exits_;
   FdStore fds_;
   Sockets sockets_;
+  Cgroups cgroups_;
   EventLoop loop_;
   State state_;
   Store store_;

@@ -93,7 +93,8 @@ protocol::DoctorReply examineHost(const Host& host, const std::string& proc) {
   reply.local_ports_reserved = lineOf(proc + "/sys/net/ipv4/ip_local_reserved_ports");
   noteDisk(host.root, reply);
   reply.nofile_hard = mostFiles(proc);
-  reply.cgroup_problem = "not looked at";  // cgroup.h
+  reply.cgroup = host.cgroups.kind().name;
+  reply.cgroup_problem = host.cgroups.kind().problem;
   reply.problems = host.journal.problems();
   for (const std::string& problem : host.store.problems()) reply.problems.push_back(problem);
   noteDamagedState(host.root, reply.problems);

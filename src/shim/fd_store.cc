@@ -117,6 +117,10 @@ void FdStore::drop(const std::string& name) {
   if (++stale_ > kMostStale) compact();
 }
 
+void FdStore::dropNow(const std::string& name) {
+  if (kept_.erase(name) > 0) compact();
+}
+
 // Unlike that of any pass that was cut off, of this process or another.
 uint64_t FdStore::newMark() {
   return (static_cast<uint64_t>(::getpid()) << 32) | (++marks_ & 0xffffffff);

@@ -31,7 +31,10 @@ class FdStore {
   // Keeps copies of at most 16 descriptors under the name; what was kept under it before is
   // dropped. kError when the kernel refuses: they then live only as long as this process.
   [[nodiscard]] Result<void> park(const std::string& name, const std::vector<int>& fds);
+  // Some time later, with others.
   void drop(const std::string& name);
+  // At once: a socket that is kept goes on listening.
+  void dropNow(const std::string& name);
   // For a supervisor that begins: makes copies of all that is kept, hands out those of one name
   // (empty: nothing is kept under it), and drops what nobody asked for.
   void load();

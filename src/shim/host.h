@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "shim/cgroup.h"
 #include "shim/event_loop.h"
 #include "shim/exit_log.h"
 #include "shim/fd_store.h"
@@ -37,6 +38,7 @@ struct Host {
   LogMover& mover;
   FdStore& fds;
   Sockets& sockets;
+  Cgroups& cgroups;
   int anchor = 0;  // pid; 0: there is none
 };
 

@@ -202,6 +202,8 @@ Kept Ops::status(const StatusRequest& request, const Responder& responder) {
   reply.memory_available = figures.memory_available;
   reply.disk_total = figures.disk_total;
   reply.disk_free = figures.disk_free;
+  reply.net_received = figures.net_received;
+  reply.net_sent = figures.net_sent;
   reply.shim_version = kVersion;
   reply.shim_since = facts_.since;
   reply.boot_hook = host_.identity.boot_hook;

@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "model/host_paths.h"
+#include "shim/cores.h"
 #include "shim/launch.h"
 #include "shim/ports.h"
 #include "shim/proc.h"
@@ -149,6 +150,11 @@ void ServiceProcess::record(EventKind kind, std::string text, std::optional<Exit
   event.version = spec_.version;
   event.pid = pid_ > 0 ? pid_ : (exit ? exit->pid : 0);
   event.text = std::move(text);
+  // The stop after a start that took too long is none: it is told as a failure.
+  if (kind == EventKind::kExit && state_ != State::kStopping)
+    event.alert = protocol::AlertKind::kCrash;
+  if (kind == EventKind::kUnhealthy) event.alert = protocol::AlertKind::kUnhealthy;
+  if (kind == EventKind::kFailed && crash_loop_) event.alert = protocol::AlertKind::kCrashLoop;
   event.exit = std::move(exit);
   host_.journal.append(std::move(event));
 }
@@ -166,7 +172,8 @@ void ServiceProcess::enter(State state) {
   }
   if (state != State::kFailed && state != State::kStopped) return;
   closeCapture();
-  on_rest_();
+  if (spec_.limit_memory || spec_.limit_cpu) host_.cgroups.remove(name_);
+  if (!start_after_stop_) on_rest_();
   host_.state.touch();
 }
 
@@ -308,12 +315,42 @@ Result<void> ServiceProcess::begin() {
     record(EventKind::kStart,
            fmt::format("{} is not part of the release: unverified", plan.unverified));
   CCTL_CHECK(passSockets(plan.request));
+  const Cgroups::Group group = limitGroup(plan.request);
   CCTL_CHECK(spawnWithPipes(plan.request));
   watchExit();
   record(EventKind::kStart, fmt::format("started {}", fmt::join(spec_.argv, " ")));
   timer_ = host_.loop.after(spec_.start_timeout, [this] { on(ProcessEvent::kTimeout); });
   startProbe();
   return {};
+}
+
+// What the host cannot apply does not keep the service down; it is said at its first start.
+Cgroups::Group ServiceProcess::limitGroup(SpawnRequest& request) {
+  const CgroupLimits limits{spec_.limit_memory, spec_.limit_cpu};
+  if (!limits.any()) return {};
+  Cgroups::Group group = host_.cgroups.make(name_, limits);
+  for (const Fd& file : group.join) request.cgroup_fds.push_back(file.get());
+  if (not_limited_ != group.not_applied && !group.not_applied.empty())
+    record(EventKind::kStart, fmt::format("not limited: {}", fmt::join(group.not_applied, "; ")));
+  not_limited_ = group.not_applied;
+  return group;
+}
+
+std::vector<int> ServiceProcess::groupMembers() const {
+  return spec_.limit_memory || spec_.limit_cpu ? host_.cgroups.members(name_) : std::vector<int>();
+}
+
+bool ServiceProcess::inGroup(int pid) const {
+  const std::vector<int> pids = groupMembers();
+  return std::find(pids.begin(), pids.end(), pid) != pids.end();
+}
+
+// What has left the session is still in the group.
+std::vector<int> ServiceProcess::remains() const {
+  std::vector<int> pids = orphansOf(host_.anchor, pid_, start_ticks_);
+  for (const int pid : groupMembers())
+    if (pid != pid_) pids.push_back(pid);
+  return pids;
 }
 
 Result<void> ServiceProcess::spawnWithPipes(SpawnRequest& request) {
@@ -549,10 +586,11 @@ bool ServiceProcess::leaderEnded() const {
 bool ServiceProcess::killRemains() {
   if (own_child_) signalGroup(pidfd_, pid_, SIGKILL);
   bool any = false;
-  for (const int member : orphansOf(host_.anchor, pid_, start_ticks_)) {
+  for (const int member : remains()) {
     const Fd handle = openPidfd(member);
     const auto stat = readProcStat(member);
-    if (!stat || stat->session != pid_ || stat->dead()) continue;
+    // Again, now that the descriptor pins it.
+    if (!stat || stat->dead() || (stat->session != pid_ && !inGroup(member))) continue;
     signalProcess(handle, member, SIGKILL);
     any = true;
   }
@@ -620,6 +658,10 @@ void ServiceProcess::onExit(ExitReport report) {
   if (probe_) health_answer_ = probe_->lastAnswer();
   if (state_ == State::kReady || state_ == State::kUnhealthy)
     backoff_.wasReadyFor(std::chrono::duration_cast<Millis>(host_.loop.now() - ready_at_));
+  if (report.core)
+    report.core_file = collectCore(
+        host_.root, readCorePattern(),
+        {ref(), spec_.version, report.pid, report.signal.value_or(0), started_, report.at});
   last_exit_ = report;
   memory().last_exit.text = protocol::encodeReply(report);
   if (state_ != State::kStopping)
@@ -655,9 +697,11 @@ void ServiceProcess::died() {
     else
       failFor(problem_);
   } else if (const auto delay = backoff_.next(host_.loop.now()); !delay) {
+    crash_loop_ = true;
     failFor(fmt::format("crash loop: more than {} restarts in {}; last: {}",
                         spec_.restart.limit_count, formatDuration(spec_.restart.limit_window),
                         problem_));
+    crash_loop_ = false;
   } else {
     ++memory().restarts;
     enter(State::kBackoff);
@@ -817,6 +861,7 @@ protocol::InstanceStatus ServiceProcess::status() const {
   status.ports = spec_.ports;
   status.restarts = memo.restarts;
   status.last_exit = last_exit_;
+  status.not_limited = not_limited_;
   status.status_text = running() ? status_text_ : std::string();
   if (state_ == State::kFailed || state_ == State::kBackoff) status.note = problem_;
   if (state_ == State::kFailed && !memo.failure.empty()) status.note = memo.failure;

@@ -75,6 +75,10 @@ class ServiceProcess {
   void armWatchdog();
   [[nodiscard]] Result<ProbeTarget> probeTarget(const protocol::Probe& probe) const;
   [[nodiscard]] Result<void> passSockets(SpawnRequest& request);
+  Cgroups::Group limitGroup(SpawnRequest& request);
+  std::vector<int> groupMembers() const;
+  bool inGroup(int pid) const;
+  std::vector<int> remains() const;
   std::string objectionToReady() const;
   void refuse(std::string problem);
   void becomeReady();
@@ -124,6 +128,7 @@ class ServiceProcess {
   bool start_after_stop_ = false;
   // The stop under way is the shim's own: of a start that took too long, or of an unhealthy process.
   bool given_up_ = false;
+  bool crash_loop_ = false;  // what is being recorded is the end of one
   bool killed_ = false;
   SteadyTime ordered_at_{};
 
@@ -147,6 +152,7 @@ class ServiceProcess {
   std::string problem_;
   std::string health_answer_;
   std::string status_text_;
+  std::vector<std::string> not_limited_;
   std::vector<std::string> port_taken_;
   std::optional<protocol::ExitReport> last_exit_;
   // Outlived by callbacks that are posted to the loop.

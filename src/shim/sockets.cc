@@ -103,7 +103,7 @@ void Sockets::quiet(const Key& key) {
 }
 
 void Sockets::release(const Key& key) {
-  if (bound_.erase(key) > 0) fds_.drop(nameOf(key));
+  if (bound_.erase(key) > 0) fds_.dropNow(nameOf(key));
 }
 
 void Sockets::recover(const Key& key, int port) {

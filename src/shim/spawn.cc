@@ -176,7 +176,7 @@ class Child {
     ::getrlimit(resource, &now);
     rlimit wanted{limit, std::max(limit, now.rlim_max)};
     if (::setrlimit(resource, &wanted) == 0) return;
-    wanted.rlim_max = now.rlim_max;  // not root: up to the hard limit only
+    wanted = {std::min(limit, now.rlim_max), now.rlim_max};  // not root: up to the hard limit only
     if (::setrlimit(resource, &wanted) != 0) giveUp(kLimits);
   }
 

@@ -1,6 +1,7 @@
 """What the shim does for services: sockets passed on, sd_notify, watchdog, liveness."""
 
 import os
+import re
 import signal
 import socket
 import textwrap
@@ -129,6 +130,7 @@ class Services(ShimTest):
         self.assertEqual(self.ask_port(port), "1.0")
         self.order("forget")
         with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections linger
             other.bind(("0.0.0.0", port))
 
     def test_a_fixed_socket_that_another_holds_is_said(self):
@@ -224,6 +226,55 @@ class Services(ShimTest):
         wait_until(lambda: not alive(reply["pid"]))
         wait_until(lambda: [s for s in self.status(self.client)
                             if s["state"] == "ready" and s["pid"] != reply["pid"]])
+
+    # ---- limits ----
+
+    def test_a_memory_limit_holds_for_all_processes_of_a_service(self):
+        # Two children that together want more than the service may have.
+        script = textwrap.dedent("""\
+            #!/usr/bin/python3
+            import os, time
+            for _ in range(2):
+                if os.fork() == 0:
+                    os.setsid()
+                    held = bytearray(40 << 20)
+                    for i in range(0, len(held), 4096): held[i] = 1
+                    open(f"held-{os.getpid()}", "w").close()
+                    time.sleep(1000)
+            time.sleep(1000)
+            """)
+        _, reply = self.deploy(self.client, {"bin/m": (script.encode(), True)}, ["bin/m"],
+                               limit_memory=64 << 20, limit_cpu=500, restart={
+                                   "when": "never", "backoff_min": 50, "backoff_max": 400,
+                                   "limit_count": 10, "limit_window": 60000})
+        status = self.one(self.client)
+        facts = self.client.ask("doctor")
+        if not facts.get("cgroup"):
+            self.assertTrue(status["not_limited"], status)
+            self.assertIn("not limited", " ".join(e["text"] for e in self.events(self.client)))
+            self.skipTest("limits cannot be applied here: " + facts["cgroup_problem"])
+        self.assertEqual(status.get("not_limited", []), [])
+
+        with open(f"/proc/{reply['pid']}/cgroup") as f:
+            group = re.search(r"clusterctl-demo-[0-9a-f]{8}/svc\.0\.1", f.read())[0]
+
+        def members():
+            found = []
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    with open(f"/proc/{pid}/cgroup") as f:
+                        if group in f.read():
+                            found.append(int(pid))
+                except OSError:
+                    continue
+            return found
+        self.assertIn(reply["pid"], members())
+        # One of the two does not get what it wants: the kernel ends one of the three.
+        wait_until(lambda: len(members()) < 3 and any(n.startswith("held-")
+                                                      for n in os.listdir(self.data())))
+        # A stop takes all, those that left the session too.
+        self.order("stop", hold=True)
+        wait_until(lambda: members() == [])
 
     # ---- liveness ----
 
