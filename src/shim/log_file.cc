@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <deque>
 #include <optional>
 
 #include "base/file.h"
@@ -15,6 +17,7 @@ namespace cctl::shim {
 namespace {
 
 constexpr char kCurrent[] = "current";
+constexpr uint64_t kLeastFree = 256u << 20;  // or a fiftieth of a small file system
 constexpr std::string_view kRotatedSuffix = ".log";
 
 std::optional<struct stat> statOf(int fd) {
@@ -40,11 +43,13 @@ std::string rotatedName(std::string_view time, unsigned serial) {
   return fmt::format("{}-{:06}{}", time, serial, kRotatedSuffix);
 }
 
+constexpr size_t kStem = kTimeWidth + 1 + kSerialWidth;
+
 // The directory is the service's too: its own files are none of ours.
 bool isRotatedName(std::string_view name) {
-  return name.size() == kTimeWidth + 1 + kSerialWidth + kRotatedSuffix.size() && name[4] == '-' &&
-         name[10] == 'T' && name[kTimeWidth - 1] == 'Z' && name[kTimeWidth] == '-' &&
-         name.ends_with(kRotatedSuffix);
+  return name.size() >= kStem + kRotatedSuffix.size() && name[4] == '-' && name[10] == 'T' &&
+         name[kTimeWidth - 1] == 'Z' && name[kTimeWidth] == '-' &&
+         (name.substr(kStem) == kRotatedSuffix || archivedInode(name) != 0);
 }
 
 // Later than `last` in any case: clocks are set back, and stand still within a millisecond.
@@ -79,10 +84,26 @@ TailStart tailOf(int fd, int lines) {
   return {0, newlines};
 }
 
+// An archive can only be read forwards: the beginnings of the last lines are remembered on the way.
+TailStart tailOf(ArchiveReader& archive, int lines) {
+  static constexpr size_t kStep = 1u << 20;
+  std::deque<uint64_t> begins = {0};
+  uint64_t offset = 0;
+  for (std::string text = archive.read(0, kStep); !text.empty();
+       text = archive.read(offset, kStep)) {
+    for (size_t at = text.find('\n'); at != std::string::npos; at = text.find('\n', at + 1)) {
+      begins.push_back(offset + at + 1);
+      if (begins.size() > static_cast<size_t>(lines) + 1) begins.pop_front();
+    }
+    offset += text.size();
+  }
+  return {begins.front(), static_cast<int>(begins.size()) - 1};
+}
+
 }  // namespace
 
-LogFile::LogFile(std::string dir, LogLimits limits, const Clock& clock)
-    : dir_(std::move(dir)), limits_(limits), clock_(clock) {}
+LogFile::LogFile(std::string dir, LogLimits limits, const Clock& clock, Background* archiver)
+    : dir_(std::move(dir)), limits_(limits), clock_(clock), archiver_(archiver) {}
 
 Result<void> LogFile::openCurrent() {
   if (!dir_fd_) {
@@ -108,6 +129,20 @@ void LogFile::rotate() {
   files.push_back(name);
   const auto keep = static_cast<size_t>(std::max(limits_.keep, 0));
   for (size_t i = 0; i + keep < files.size(); ++i) ::unlinkat(dir_fd_.get(), files[i].c_str(), 0);
+  files.erase(files.begin(), files.begin() + static_cast<std::ptrdiff_t>(
+                                                 files.size() - std::min(keep, files.size())));
+  archiveAllBut(files);
+}
+
+// The newest rotated file stays as it is a while: whoever follows the log is still in it.
+void LogFile::archiveAllBut(std::vector<std::string> files) {
+  if (!archiver_ || files.empty()) return;
+  files.pop_back();
+  for (const std::string& name : files)
+    if (archivedInode(name) == 0)
+      archiver_->begin([dir = dir_, name] {
+        [[maybe_unused]] const auto done = archive(dir, name);  // tried again at the next rotation
+      });
 }
 
 // As many whole lines as fit the current file; one line always does in an empty one.
@@ -149,7 +184,24 @@ Result<void> LogFile::write(std::string_view lines) {
   return {};
 }
 
+// Logs must not fill the disk that the services need. Looked at once in a while.
+bool LogFile::diskIsShort() {
+  static constexpr uint64_t kLookEvery = 256u << 10;  // bytes
+  if (since_look_ < kLookEvery && !disk_short_) return false;
+  since_look_ = 0;
+  struct statvfs disk {};
+  if (::statvfs(dir_.c_str(), &disk) != 0) return disk_short_ = false;
+  const uint64_t total = uint64_t{disk.f_blocks} * disk.f_frsize;
+  const uint64_t free = uint64_t{disk.f_bavail} * disk.f_frsize;
+  return disk_short_ = free < std::min(total / 50, kLeastFree);
+}
+
 void LogFile::append(std::string_view lines, size_t count) {
+  since_look_ += lines.size();
+  if (diskIsShort()) {
+    dropped_ += count;
+    return;
+  }
   if (dropped_ > 0) {
     const std::string note = fmt::format("{} E [clusterctl] {} lines could not be written here\n",
                                          formatTime(clock_.wall()), dropped_);
@@ -189,44 +241,79 @@ Fd LogFile::openForReading(const std::string& name) const {
   return file;
 }
 
+ArchiveReader& LogFile::openArchive(const std::string& name) {
+  if (archive_name_ == name) return archive_;
+  archive_ = ArchiveReader();
+  archive_name_.clear();
+  if (Fd file = openForReading(name); file && archive_.open(std::move(file))) archive_name_ = name;
+  return archive_;
+}
+
+// Oldest first, `current` last.
+std::vector<LogFile::Entry> LogFile::entries() const {
+  auto names = filesOldestFirst();
+  names.emplace_back(kCurrent);
+  std::vector<Entry> entries;
+  for (std::string& name : names) {
+    const std::string stem = name == kCurrent ? "" : name.substr(0, kStem);
+    if (const uint64_t inode = archivedInode(name)) {
+      entries.push_back({std::move(name), stem, inode, true});
+      continue;
+    }
+    const Fd file = openForReading(name);
+    const auto info = file ? statOf(file.get()) : std::nullopt;
+    if (info) entries.push_back({std::move(name), stem, info->st_ino, false});
+  }
+  return entries;
+}
+
+// A file keeps its stem once it is rotated. Until then it is known by its inode, which an archive
+// only remembers: another file may have it by now.
+std::optional<size_t> LogFile::indexOf(const Position& position,
+                                       const std::vector<Entry>& entries) {
+  if (!position.stem.empty()) {
+    for (size_t i = 0; i < entries.size(); ++i)
+      if (entries[i].stem == position.stem) return i;
+    return std::nullopt;
+  }
+  for (const bool archived : {false, true})
+    for (size_t i = entries.size(); i-- > 0;)
+      if (entries[i].archived == archived && entries[i].inode == position.inode) return i;
+  return std::nullopt;
+}
+
+std::string LogFile::readFrom(const Entry& entry, uint64_t offset, size_t limit) {
+  if (entry.archived) return openArchive(entry.name).read(offset, limit);
+  const Fd file = openForReading(entry.name);
+  return file ? readAt(file.get(), offset, limit) : std::string();
+}
+
 LogFile::Position LogFile::tail(int lines) {
-  auto files = filesOldestFirst();
-  files.emplace_back(kCurrent);
+  const auto all = entries();
   Position position;
-  for (size_t i = files.size(); i-- > 0;) {
-    const Fd file = openForReading(files[i]);
-    if (!file) continue;
-    const TailStart start = tailOf(file.get(), lines);
-    position = {statOf(file.get())->st_ino, start.offset};
+  for (size_t i = all.size(); i-- > 0;) {
+    TailStart start;
+    if (all[i].archived)
+      start = tailOf(openArchive(all[i].name), lines);
+    else if (const Fd file = openForReading(all[i].name))
+      start = tailOf(file.get(), lines);
+    position = {all[i].inode, start.offset, all[i].stem};
     lines -= start.found;
     if (lines <= 0) break;
   }
   return position;
 }
 
+// A reader whose file is gone, or that began before there was one, goes on with what there is; one
+// at the end of a file with the beginning of the next.
 std::string LogFile::read(Position& position, size_t limit) {
-  auto files = filesOldestFirst();
-  files.emplace_back(kCurrent);
-  bool found = false;
-  for (const std::string& name : files) {
-    const Fd file = openForReading(name);
-    if (!file) continue;
-    const uint64_t inode = statOf(file.get())->st_ino;
-    // Past the reader's file: from the beginning of the next. A reader whose file is gone, or that
-    // began before there was one, goes on with what there is.
-    if (found) position = {inode, 0};
-    if (inode != position.inode) continue;
-    found = true;
-    std::string text = readAt(file.get(), position.offset, limit);
-    position.offset += text.size();
+  const auto all = entries();
+  const auto at = indexOf(position, all);
+  for (size_t i = at.value_or(0); i < all.size(); ++i) {
+    const uint64_t offset = at && i == *at ? position.offset : 0;
+    std::string text = readFrom(all[i], offset, limit);
+    position = {all[i].inode, offset + text.size(), all[i].stem};
     if (!text.empty()) return text;
-  }
-  if (found) return {};
-  for (const std::string& name : files) {
-    const Fd file = openForReading(name);
-    if (!file) continue;
-    position = {statOf(file.get())->st_ino, 0};
-    return read(position, limit);
   }
   return {};
 }

@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,8 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/result.h"
+#include "shim/background.h"
+#include "shim/log_archive.h"
 
 namespace cctl::shim {
 
@@ -26,7 +29,8 @@ struct LogLimits {
 class LogFile {
  public:
   // `clock` must outlive it. Opened at the first line.
-  LogFile(std::string dir, LogLimits limits, const Clock& clock);
+  // `archiver`: compresses rotated files, all but the newest; null: nobody does.
+  LogFile(std::string dir, LogLimits limits, const Clock& clock, Background* archiver = nullptr);
 
   void setLimits(LogLimits limits) { limits_ = limits; }
 
@@ -56,6 +60,7 @@ class LogFile {
   struct Position {
     uint64_t inode = 0;
     uint64_t offset = 0;
+    std::string stem;  // of a rotated file
   };
   // The position from which `lines` lines follow, rotated files included.
   Position tail(int lines);
@@ -68,12 +73,29 @@ class LogFile {
   size_t fitting(std::string_view lines) const;
   [[nodiscard]] Result<void> write(std::string_view lines);
   void rotate();
+  void archiveAllBut(std::vector<std::string> files);
+  bool diskIsShort();
+  ArchiveReader& openArchive(const std::string& name);
+  struct Entry {
+    std::string name;
+    std::string stem;  // of a rotated file: "TIME-SERIAL"
+    uint64_t inode = 0;
+    bool archived = false;
+  };
+  std::vector<Entry> entries() const;
+  static std::optional<size_t> indexOf(const Position& position, const std::vector<Entry>& entries);
+  std::string readFrom(const Entry& entry, uint64_t offset, size_t limit);
   std::vector<std::string> filesOldestFirst() const;
   Fd openForReading(const std::string& name) const;
 
   std::string dir_;
   LogLimits limits_;
   const Clock& clock_;
+  Background* archiver_;
+  ArchiveReader archive_;  // of archive_name_: readers go through a file in order
+  std::string archive_name_;
+  uint64_t since_look_ = UINT64_MAX / 2;  // bytes written since the disk was looked at
+  bool disk_short_ = false;
   Fd dir_fd_;
   Fd file_;
   uint64_t inode_ = 0;

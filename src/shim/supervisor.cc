@@ -29,7 +29,8 @@ Result<void> checkRef(const InstanceRef& ref) {
 }  // namespace
 
 Supervisor::Supervisor(Host& host)
-    : host_(host), ports_([](int port) { return portFree(port, PortTest::kUnused); }) {}
+    : host_(host), ports_([](int port) { return portFree(port, PortTest::kUnused); }),
+      archiver_(host.loop, 1000) {}
 
 Supervisor::~Supervisor() = default;
 
@@ -102,7 +103,7 @@ LogFile& Supervisor::openLog(const InstanceRef& ref, LogLimits limits) {
   auto& log = logs_[ref];
   if (!log)
     log = std::make_shared<LogFile>(paths::logDir(host_.root, ref.service, ref.index), limits,
-                                    host_.loop.clock());
+                                    host_.loop.clock(), &archiver_);
   log->setLimits(limits);
   return *log;
 }
@@ -112,7 +113,7 @@ std::shared_ptr<LogFile> Supervisor::logOf(const InstanceRef& ref) {
   auto& log = logs_[ref];
   if (!log)
     log = std::make_shared<LogFile>(paths::logDir(host_.root, ref.service, ref.index), LogLimits{},
-                                    host_.loop.clock());
+                                    host_.loop.clock(), &archiver_);
   return log;
 }
 

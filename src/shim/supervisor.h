@@ -92,6 +92,7 @@ class Supervisor {
 
   Host& host_;
   PortChooser ports_;
+  Background archiver_;
   // Before the processes, which use them.
   std::map<protocol::InstanceRef, std::shared_ptr<LogFile>> logs_;
   std::map<Key, std::unique_ptr<ServiceProcess>> processes_;

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "shim/background.h"
 #include "shim/boot_hook.h"
 #include "shim/exit_log.h"
 #include "shim/generation_files.h"
@@ -219,6 +220,48 @@ TEST_CASE("log: much at once is rotated by size, and a line larger than a file s
   log.append(std::string(500, 'x') + "\n", 1);
   LogFile::Position tail = log.tail(1);
   CHECK(log.read(tail, 1000).size() == 501);
+}
+
+TEST_CASE("log: rotated files are compressed but the newest, and read as if they were not") {
+  TempDir dir;
+  SystemClock clock;
+  EventLoop loop(clock);
+  Background archiver(loop, 100);
+  LogFile log(dir.path(), {200, 5}, clock, &archiver);
+  LogFile::Position follower = log.tail(0);
+  std::string expected;
+  std::string followed;
+  for (int i = 100; i < 130; ++i) {
+    const std::string line = "line number " + std::to_string(i) + " with words in it\n";
+    log.append(line, 1);
+    expected += line;
+    for (std::string part = log.read(follower, 50); !part.empty(); part = log.read(follower, 50))
+      followed += part;
+  }
+  CHECK(followed == expected);
+  const auto archives = [&] {
+    const auto names = listDir(dir.path());
+    return std::count_if(names->begin(), names->end(),
+                         [](const std::string& name) { return name.ends_with(".log.gz"); });
+  };
+  for (int i = 0; i < 200 && archives() < 3; ++i) loop.turn(Millis(50));
+  CHECK(archives() == 3);
+  for (const int lines : {3, 12, 25, 1000}) {
+    LogFile::Position from = log.tail(lines);
+    std::string text;
+    for (std::string part = log.read(from, 70); !part.empty(); part = log.read(from, 70))
+      text += part;
+    CHECK(expected.ends_with(text));
+    if (lines <= 25) CHECK(std::count(text.begin(), text.end(), '\n') == lines);
+  }
+  // Someone who was in the middle of a file finds the place again in its archive.
+  LogFile::Position middle = log.tail(20);
+  std::string rest = log.read(middle, 90);
+  log.append("the last line, which rotates nothing away\n", 1);
+  for (std::string part = log.read(middle, 90); !part.empty(); part = log.read(middle, 90))
+    rest += part;
+  CHECK(rest.ends_with("the last line, which rotates nothing away\n"));
+  CHECK(std::count(rest.begin(), rest.end(), '\n') == 21);
 }
 
 TEST_CASE("log: neither links nor foreign files are written to") {

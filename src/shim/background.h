@@ -1,0 +1,37 @@
+// Work that waits for the disk, beside the loop: in a child process, one after the other, so that it
+// does not keep a crashed service waiting.
+#pragma once
+
+#include <deque>
+#include <functional>
+
+#include "shim/event_loop.h"
+
+namespace cctl::shim {
+
+class Background {
+ public:
+  using Work = std::function<void()>;
+
+  // `loop` must outlive it. What comes while `most_waiting` wait already is dropped.
+  Background(EventLoop& loop, size_t most_waiting) : loop_(loop), most_waiting_(most_waiting) {}
+  // Waits for what is under way; what waits is dropped.
+  ~Background();
+
+  // `work` runs in a copy of this process and changes only files. At once, and here, where there
+  // are no process descriptors (Linux below 5.3) or no process can be had.
+  void begin(Work work);
+
+ private:
+  void start(const Work& work);
+  void onEnd();
+
+  EventLoop& loop_;
+  const size_t most_waiting_;
+  std::deque<Work> waiting_;
+  int pid_ = 0;
+  Fd pidfd_;
+  Watch watch_;
+};
+
+}  // namespace cctl::shim
