@@ -18,8 +18,7 @@ class FakeStream final : public ssh::Stream {
   explicit FakeStream(Answer answer) : answer_(std::move(answer)) {}
 
   Result<void> write(std::string_view bytes, Deadline, const CancelToken*) override {
-    decoder_.feed(bytes);
-    while (auto frame = decoder_.next().value()) answer_(*this, *frame);
+    for (const Frame& frame : decode(bytes)) answer_(*this, frame);
     return {};
   }
   Result<size_t> read(char*, size_t, Deadline, const CancelToken*) override { return 0; }
@@ -38,7 +37,17 @@ class FakeStream final : public ssh::Stream {
   void end() { on_close_({Code::kUnreachable, "cable pulled"}); }
 
  private:
+  // As a real stream, it is written to by several threads.
+  std::vector<Frame> decode(std::string_view bytes) {
+    const std::lock_guard lock(mutex_);
+    std::vector<Frame> frames;
+    decoder_.feed(bytes);
+    while (auto frame = decoder_.next().value()) frames.push_back(std::move(*frame));
+    return frames;
+  }
+
   Answer answer_;
+  std::mutex mutex_;
   protocol::FrameDecoder decoder_;
   std::function<void(std::string_view)> on_data_;
   std::function<void(const Error&)> on_close_;
