@@ -531,8 +531,11 @@ void Supervisor::onNotification(int pid, const std::map<std::string, std::string
 void Supervisor::resumeInstance(const InstanceRef& ref, bool same_boot) {
   const InstanceRecord* record = host_.state.find(ref);
   std::vector<std::pair<int, bool>> generations;
+  // One that is in a slot alone was begun by an order that nobody has written down.
   for (const GenerationRecord& generation : record->generations)
-    if (generation.prepared && (generation.up || generation.process || !generation.failure.empty()))
+    if (generation.prepared &&
+        (generation.up || generation.process || !generation.failure.empty() ||
+         host_.survivors.pidOf(processName(ref, generation.generation)) != 0))
       generations.emplace_back(generation.generation, generation.up);
   for (const auto& [generation, up] : generations) resumeGeneration(ref, generation, up);
   if (!same_boot && record->held && record->current != 0)
@@ -541,6 +544,7 @@ void Supervisor::resumeInstance(const InstanceRef& ref, bool same_boot) {
 }
 
 void Supervisor::noteLost(const InstanceRef& ref, const GenerationRecord& record) {
+  if (host_.journal.tellsExitOf(record.process->pid, record.process->start_ticks)) return;
   protocol::Event event;
   event.kind = EventKind::kLost;
   event.service = ref.service;
@@ -565,6 +569,7 @@ void Supervisor::resumeGeneration(const InstanceRef& ref, int generation, bool s
   if ((*found)->takeMissedExit()) return;
   GenerationRecord* record = host_.state.find(ref)->find(generation);
   if (record->process) noteLost(ref, *record);
+  if (PidSlot* slot = host_.survivors.slot(processName(ref, generation))) slot->pid = 0;
   record->process.reset();
   host_.state.touch();
   if (should_run) (*found)->startByPolicy();
