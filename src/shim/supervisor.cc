@@ -1,6 +1,7 @@
 #include "shim/supervisor.h"
 
 #include <algorithm>
+#include <csignal>
 #include <set>
 
 #include "base/file.h"
@@ -8,6 +9,7 @@
 #include "model/names.h"
 #include "shim/generation_files.h"
 #include "shim/proc.h"
+#include "shim/spawn.h"
 
 namespace cctl::shim {
 namespace {
@@ -504,11 +506,19 @@ void Supervisor::resume() {
 }
 
 // Supervisor and anchor were killed together, perhaps before a process that had just begun was
-// written down: its environment still tells which one it is.
+// written down: its environment still tells which one it is. One that has ended since is known to
+// nobody; what it left behind ends as it would have.
 void Supervisor::findUnknown() {
   host_.survivors.markInherited();
   const std::string ours = "CLUSTERCTL_NAMING=" + paths::namingSocket(host_.root);
-  for (const int pid : leadersWith(ours))
+  const Marked marked = processesWith(ours);
+  for (const int pid : marked.orphans) {
+    const Fd handle = openPidfd(pid);
+    const auto environment = environmentOf(pid);  // again, now that the descriptor pins it
+    if (std::find(environment.begin(), environment.end(), ours) != environment.end())
+      signalProcess(handle, pid, SIGKILL);
+  }
+  for (const int pid : marked.leaders)
     if (PidSlot* slot = host_.survivors.slot(nameByEnvironment(environmentOf(pid))))
       slot->pid = pid;
 }
