@@ -26,6 +26,9 @@ using protocol::ProbeKind;
 
 constexpr int kMaxIndex = 999'999;
 constexpr int kLastSignal = 64;
+// More would overflow where they are counted in nanoseconds or multiplied.
+constexpr Millis kLongest = std::chrono::hours(24 * 3650);
+constexpr int kMostFailures = 1'000;
 
 bool hasNul(const std::string& text) { return text.find('\0') != std::string::npos; }
 
@@ -69,7 +72,8 @@ Result<void> checkLiveness(const GenerationSpec& spec) {
   if (!spec.live) return {};
   const protocol::Liveness& live = *spec.live;
   if (live.probe.kind == ProbeKind::kNone || live.interval.count() < 1 ||
-      live.timeout.count() < 1 || live.failures < 1)
+      live.timeout.count() < 1 || live.failures < 1 || live.interval > kLongest ||
+      live.timeout > kLongest || live.failures > kMostFailures)
     return fail(Code::kBadInput, "the liveness probe asks nothing, or never");
   return checkProbe(spec, live.probe, "liveness");
 }
@@ -97,6 +101,9 @@ Result<void> checkNumbers(const GenerationSpec& spec) {
       restart.limit_count < 0 || restart.limit_window.count() < 0 ||
       spec.start_timeout.count() < 1 || spec.stop_grace.count() < 0 || spec.log_keep < 0)
     return fail(Code::kBadInput, "a duration or count of the spec is negative or turned about");
+  if (std::max({restart.backoff_max, restart.limit_window, spec.start_timeout, spec.stop_grace}) >
+      kLongest)
+    return fail(Code::kBadInput, "a duration of the spec is longer than ten years");
   return {};
 }
 

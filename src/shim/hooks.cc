@@ -201,6 +201,8 @@ void Hooks::load() {
   if (!json && json.error().code == Code::kNotFound) return;
   auto stored = json ? protocol::decode<protocol::HooksRequest>(*json)
                      : Result<protocol::HooksRequest>(fail(json.error()));
+  if (stored)
+    if (auto checked = checkHooks(stored->hooks); !checked) stored = fail(checked.error());
   if (stored) {
     hooks_ = std::move(stored->hooks);
     return;

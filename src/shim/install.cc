@@ -28,6 +28,7 @@ namespace {
 
 constexpr Millis kAnswerTime{10'000};
 constexpr Millis kHandOverTime{15'000};
+constexpr int kMostOrders = 20;  // to supervisors that come back as what they were
 
 // ---- placing -----------------------------------------------------------------------------------
 
@@ -166,13 +167,19 @@ Result<void> bringUp(const InstallRequest& request, bool systemd) {
 Result<void> handOver(const InstallRequest& request, const std::string& digest, bool systemd) {
   const std::string& root = request.root;
   const int before = runningShim(root);
-  if (orderAway(root, false, true)) {
-    const auto replaced = [&] {
-      const RunningShim shim = runningShimFacts(root);
-      return shim.pid == 0 || (shim.digest == digest && shim.pid != before && greet(root));
-    };
-    if (await(replaced, kHandOverTime) && !gone(root)) return {};
-  }
+  int ordered = 0;  // the supervisor that took the order; killed meanwhile, the next one gets it
+  int orders = 0;
+  const auto replaced = [&] {
+    const RunningShim shim = runningShimFacts(root);
+    if (shim.pid == 0) return true;
+    if (shim.digest == digest && shim.pid != before) return greet(root).has_value();
+    if (shim.pid != ordered && orders < kMostOrders && orderAway(root, false, true)) {
+      ordered = shim.pid;
+      ++orders;
+    }
+    return false;
+  };
+  if (await(replaced, kHandOverTime) && !gone(root)) return {};
   CCTL_CHECK(takeDown(root, false));
   return bringUp(request, systemd);
 }

@@ -135,19 +135,25 @@ std::vector<std::string> environmentOf(int pid) {
   return variables;
 }
 
-std::vector<int> leadersWith(const std::string& variable) {
-  std::vector<int> leaders;
+Marked processesWith(const std::string& variable) {
+  Marked found;
   const auto names = listDir("/proc");
-  if (!names) return leaders;
+  if (!names) return found;
   for (const std::string& name : *names) {
     const int pid = number<int>(name);
     if (pid <= 0) continue;
     const auto environment = environmentOf(pid);
     if (std::find(environment.begin(), environment.end(), variable) == environment.end()) continue;
     const auto stat = readProcStat(pid);
-    if (stat && stat->session == pid && !stat->dead()) leaders.push_back(pid);
+    if (!stat || stat->dead()) continue;
+    if (stat->session == pid) {
+      found.leaders.push_back(pid);
+      continue;
+    }
+    const auto leader = readProcStat(stat->session);
+    if (!leader || leader->dead()) found.orphans.push_back(pid);
   }
-  return leaders;
+  return found;
 }
 
 std::string bootId() {

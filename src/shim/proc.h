@@ -51,8 +51,13 @@ std::optional<std::vector<int>> childrenOf(int pid);
 WallTime wallTimeOf(uint64_t start_ticks, WallTime now);
 // Its environment as it was at its exec, each "NAME=value"; empty when it cannot be read.
 std::vector<std::string> environmentOf(int pid);
-// Leaders of sessions that have this "NAME=value".
-std::vector<int> leadersWith(const std::string& variable);
+// Living processes that have this "NAME=value": leaders of sessions, and members of sessions whose
+// leader has ended.
+struct Marked {
+  std::vector<int> leaders;
+  std::vector<int> orphans;
+};
+Marked processesWith(const std::string& variable);
 
 std::string bootId();
 Millis ticksToMillis(uint64_t ticks);

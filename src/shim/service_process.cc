@@ -345,9 +345,11 @@ bool ServiceProcess::inGroup(int pid) const {
   return std::find(pids.begin(), pids.end(), pid) != pids.end();
 }
 
-// What has left the session is still in the group.
+// What has left the session is still in the group. Orphans are looked for among the anchor's
+// children only where they surely go there: not those of a process whose first anchor was killed.
 std::vector<int> ServiceProcess::remains() const {
-  std::vector<int> pids = orphansOf(host_.anchor, pid_, start_ticks_);
+  std::vector<int> pids = orphansOf(under_anchor_ ? host_.anchor : 0, pid_, start_ticks_);
+  if (under_anchor_ && ::getppid() != host_.anchor) pids = sessionMembers(pid_, start_ticks_);
   for (const int pid : groupMembers())
     if (pid != pid_) pids.push_back(pid);
   return pids;
@@ -365,6 +367,7 @@ Result<void> ServiceProcess::spawnWithPipes(SpawnRequest& request) {
   start_ticks_ = child.start_ticks;
   pidfd_ = std::move(child.pidfd);
   own_child_ = true;
+  under_anchor_ = true;
   killed_ = false;
   remains_seen_ = 0;
   memory().process = ProcessRecord{pid_,
@@ -776,7 +779,8 @@ std::optional<ProcessRecord> ServiceProcess::newestProcess() const {
     return ProcessRecord{pid, stat->start_ticks, wallTimeOf(stat->start_ticks, now), false, 0, 0};
   if (const auto exit = host_.exits.findNewest(pid))
     return ProcessRecord{pid, exit->start_ticks, wallTimeOf(exit->start_ticks, now), false, 0, 0};
-  return known;
+  // Gone without a trace: it ended when it was nobody's child of ours.
+  return ProcessRecord{pid, 0, now, false, 0, 0};
 }
 
 // The one that was written down ended before the newest began.
@@ -786,7 +790,8 @@ void ServiceProcess::settleOlder(const ProcessRecord& newest) {
   pid_ = older->pid;
   start_ticks_ = older->start_ticks;
   started_ = older->started;
-  own_child_ = false;
+  own_child_ = under_anchor_ = false;
+  killRemains();
   ExitReport report = reportExit();
   pid_ = 0;
   if (!host_.journal.tellsExitOf(report.pid, report.start_ticks))
@@ -802,11 +807,13 @@ bool ServiceProcess::adopt() {
   if (!aliveProcess(process->pid, process->start_ticks)) return false;
   Fd handle = openPidfd(process->pid);
   // Again, now that the descriptor pins it: the pid may have been another's in between.
-  if (!aliveProcess(process->pid, process->start_ticks)) return false;
+  const auto stat = aliveProcess(process->pid, process->start_ticks);
+  if (!stat) return false;
   takeOver(*process);
   pidfd_ = std::move(handle);
   siginfo_t info{};
   own_child_ = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+  under_anchor_ = own_child_ || stat->parent == host_.anchor;
   if (capture_) {
     memory().process->out_pipe = capture_->out().inode;
     memory().process->err_pipe = capture_->err().inode;
@@ -830,15 +837,15 @@ bool ServiceProcess::adopt() {
 bool ServiceProcess::takeMissedExit() {
   const std::optional<ProcessRecord> process = memory().process;
   if (!process) return false;
-  own_child_ = false;
+  own_child_ = under_anchor_ = false;
   takeOver(*process);
+  killRemains();
   ExitReport report = reportExit();
   if (!report.exit_status && !report.signal) {
     pid_ = 0;
     closeCapture();
     return false;
   }
-  killRemains();
   state_ = memory().up ? (process->ready ? State::kReady : State::kStarting) : State::kStopping;
   onExit(std::move(report));
   return true;

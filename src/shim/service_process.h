@@ -143,6 +143,7 @@ class ServiceProcess {
   int pid_ = 0;
   uint64_t start_ticks_ = 0;
   bool own_child_ = false;
+  bool under_anchor_ = false;  // what it leaves behind becomes a child of the anchor
   int remains_seen_ = 0;
   Fd pidfd_;
   Watch watch_;

@@ -87,7 +87,11 @@ void State::touch() {
   schedule();
 }
 
-Result<void> State::writeNow() { return write(Sync::kNo); }
+// Into the memory too: it is what the next supervisor believes.
+Result<void> State::writeNow() {
+  [[maybe_unused]] const bool kept = memory_.kept() && memory_.write(sealed());
+  return write(Sync::kNo);
+}
 
 Result<void> State::write(Sync sync) {
   write_timer_.reset();
@@ -133,7 +137,7 @@ void State::flush() {
   if (waiting.empty() && kept) {
     if (!write_timer_.pending())
       write_timer_ = loop_.after(kWriteDelay, [this] {
-        [[maybe_unused]] const auto written = writeNow();  // retried with the next change
+        [[maybe_unused]] const auto written = write(Sync::kNo);  // retried with the next change
       });
     return;
   }

@@ -82,7 +82,7 @@ class State {
   // From the end of this turn of the loop on it survives a SIGKILL, in memory that the anchor holds;
   // on disk it is a tenth of a second later, or with the turn where there is no such memory.
   void touch();
-  // To the file, at once.
+  // To the file and the memory, at once.
   [[nodiscard]] Result<void> writeNow();
   // `done` runs once all that was changed before is on disk: one fsync serves the whole turn.
   using Done = std::function<void(Result<void>)>;

@@ -32,6 +32,7 @@ class Push final : public Request, public std::enable_shared_from_this<Push> {
         responder_(responder) {}
 
   void prepare() {
+    if (!incoming_) return;  // failed meanwhile: data came before it was asked for
     auto ready = incoming_->reuse(kSlice);
     if (!ready) return failWith(ready.error());
     if (!*ready) return later(host_.loop, shared_from_this(), [](Push& self) { self.prepare(); });

@@ -1,6 +1,7 @@
 #include "shim/supervisor.h"
 
 #include <algorithm>
+#include <csignal>
 #include <set>
 
 #include "base/file.h"
@@ -8,6 +9,7 @@
 #include "model/names.h"
 #include "shim/generation_files.h"
 #include "shim/proc.h"
+#include "shim/spawn.h"
 
 namespace cctl::shim {
 namespace {
@@ -505,11 +507,19 @@ void Supervisor::resume() {
 }
 
 // Supervisor and anchor were killed together, perhaps before a process that had just begun was
-// written down: its environment still tells which one it is.
+// written down: its environment still tells which one it is. One that has ended since is known to
+// nobody; what it left behind ends as it would have.
 void Supervisor::findUnknown() {
   host_.survivors.markInherited();
   const std::string ours = "CLUSTERCTL_NAMING=" + paths::namingSocket(host_.root);
-  for (const int pid : leadersWith(ours))
+  const Marked marked = processesWith(ours);
+  for (const int pid : marked.orphans) {
+    const Fd handle = openPidfd(pid);
+    const auto environment = environmentOf(pid);  // again, now that the descriptor pins it
+    if (std::find(environment.begin(), environment.end(), ours) != environment.end())
+      signalProcess(handle, pid, SIGKILL);
+  }
+  for (const int pid : marked.leaders)
     if (PidSlot* slot = host_.survivors.slot(nameByEnvironment(environmentOf(pid))))
       slot->pid = pid;
 }
@@ -532,8 +542,11 @@ void Supervisor::onNotification(int pid, const std::map<std::string, std::string
 void Supervisor::resumeInstance(const InstanceRef& ref, bool same_boot) {
   const InstanceRecord* record = host_.state.find(ref);
   std::vector<std::pair<int, bool>> generations;
+  // One that is in a slot alone was begun by an order that nobody has written down.
   for (const GenerationRecord& generation : record->generations)
-    if (generation.prepared && (generation.up || generation.process || !generation.failure.empty()))
+    if (generation.prepared &&
+        (generation.up || generation.process || !generation.failure.empty() ||
+         host_.survivors.pidOf(processName(ref, generation.generation)) != 0))
       generations.emplace_back(generation.generation, generation.up);
   for (const auto& [generation, up] : generations) resumeGeneration(ref, generation, up);
   if (!same_boot && record->held && record->current != 0)
@@ -542,6 +555,7 @@ void Supervisor::resumeInstance(const InstanceRef& ref, bool same_boot) {
 }
 
 void Supervisor::noteLost(const InstanceRef& ref, const GenerationRecord& record) {
+  if (host_.journal.tellsExitOf(record.process->pid, record.process->start_ticks)) return;
   protocol::Event event;
   event.kind = EventKind::kLost;
   event.service = ref.service;
@@ -566,6 +580,7 @@ void Supervisor::resumeGeneration(const InstanceRef& ref, int generation, bool s
   if ((*found)->takeMissedExit()) return;
   GenerationRecord* record = host_.state.find(ref)->find(generation);
   if (record->process) noteLost(ref, *record);
+  if (PidSlot* slot = host_.survivors.slot(processName(ref, generation))) slot->pid = 0;
   record->process.reset();
   host_.state.touch();
   if (should_run) (*found)->startByPolicy();

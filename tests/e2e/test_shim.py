@@ -1028,6 +1028,37 @@ class Survival(ShimTest):
         self.assertEqual({n: len(p) for n, p in copies().items()},
                          {f"CLUSTERCTL_INSTANCE=svc/{i}".encode(): 1 for i in range(4)})
 
+    def test_a_start_that_was_not_written_down_makes_no_second_copy(self):
+        self.install()
+        client = self.connect()
+        _, reply = self.deploy(client, {"bin/w": (WAITER, True)}, ["bin/w"])
+        client.ask("stop", instance={"service": "svc", "index": 0}, hold=True, caller=CALLER)
+        state = os.path.join(self.root, "shim", "state", "state.json")
+        with open(state, "rb") as f:
+            stopped = f.read()
+        client.ask("start", instance={"service": "svc", "index": 0}, generation=0, caller=CALLER)
+        first = self.one(client)["pid"]
+        self.kill_shim(restart=False)
+        with open(state, "wb") as f:  # as if it had died within a tenth of a second
+            f.write(stopped)
+        self.shim("start", "--root", self.root)
+        client = self.connect()
+        client.ask("start", instance={"service": "svc", "index": 0}, generation=0, caller=CALLER)
+        self.assertFalse(alive(first) and self.one(client)["pid"] != first)
+
+    def test_an_upgrade_while_the_supervisor_comes_back_keeps_the_anchor(self):
+        self.install()
+        newer = os.path.join(self.base, "newer")
+        shutil.copy(SHIM, newer)
+        with open(newer, "ab") as f:
+            f.write(b"\0")
+        old = self.info()
+        os.kill(old["pid"], signal.SIGKILL)
+        self.install(binary=newer)
+        now = self.info()
+        self.assertNotEqual(now["digest"], old["digest"])
+        self.assertEqual(now["anchor"], old["anchor"])
+
     def test_output_written_without_a_shim_is_kept(self):
         script = b"#!/bin/sh\ni=0\nwhile true; do i=$((i+1)); echo line $i; sleep 0.01; done\n"
         self.deploy(self.client, {"bin/w": (script, True)}, ["bin/w"])
@@ -1389,6 +1420,62 @@ class Hostile(ShimTest):
         with open(f"/proc/{self.shim_pid()}/statm") as f:
             self.assertLess(int(f.read().split()[1]) * os.sysconf("SC_PAGESIZE"), 64 << 20)
         self.assertEqual(client.ask("hello", protocol=1, client="x")["protocol"], 1)
+
+    def resident(self):
+        with open(f"/proc/{self.shim_pid()}/statm") as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    def test_mutated_bytes_on_every_socket(self):
+        rng = random.Random(4)
+        requests = [json.dumps({"op": op, "instance": {"service": "svc", "index": 0},
+                                "caller": CALLER, "service": "svc", "lines": 9, "follow": True,
+                                "key": "k", "prefix": "", "services": [], "name": "x"}).encode()
+                    for op in ("hello", "status", "logs", "events", "names", "stop", "forget",
+                               "register-read", "register-list", "names-push", "doctor", "cores")]
+        samples = {
+            "control.sock": [struct.pack(">IBI", len(r), REQUEST, 1) + r for r in requests],
+            "naming.sock": [b'{"resolve":"svc"}\n', b'{"watch":"svc"}\n' * 3],
+            "notify.sock": [b"READY=1\nSTATUS=fine\n", b"WATCHDOG=1"]}
+        before = pid = None
+        for i in range(1500):
+            name = rng.choice(list(samples))
+            data = bytearray(rng.choice(samples[name]))
+            for _ in range(rng.randrange(1, 5)):
+                at = rng.randrange(len(data) + 1)
+                data[at:at + rng.randrange(3)] = rng.choice(
+                    [rng.randbytes(rng.randrange(1, 9)), b"", b"[" * rng.randrange(200), b"\n",
+                     b"99999999999999999999", bytes(data[:at])])
+            kind = socket.SOCK_DGRAM if name == "notify.sock" else socket.SOCK_STREAM
+            with socket.socket(socket.AF_UNIX, kind) as s:
+                s.settimeout(5)
+                try:
+                    s.connect(os.path.join(self.root, "run", name))
+                    s.sendall(bytes(data[:4000]) if name == "notify.sock" else bytes(data))
+                except OSError:  # hung up on, or its backlog is full
+                    pass
+            if i == 300:
+                wait_until(self.answers)
+                before, pid = self.resident(), self.shim_pid()
+        wait_until(self.answers)
+        self.assertEqual(self.shim_pid(), pid)
+        self.assertLess(self.resident(), before + (16 << 20))
+
+    def test_data_that_nobody_asked_for_ends_a_push_and_nothing_else(self):
+        pid = self.shim_pid()
+        client = self.connect()
+        content = os.urandom(30 << 20)  # copied from version 1 in several turns of the loop
+        client.push("svc", "1", {"big": (content, False), "a": (b"a", False)})
+        entries = [{"path": p, "sha256": sha256(c), "size": len(c), "executable": False}
+                   for p, c in (("big", content), ("b", b"b"))]
+        request = json.dumps({"op": "push", "service": "svc", "version": "2",
+                              "digest": release_digest(entries), "files": entries}).encode()
+        client.socket.sendall(struct.pack(">IBI", len(request), REQUEST, 9) + request +
+                              struct.pack(">IBI", 3, DATA, 9) + b"abc" +
+                              struct.pack(">IBI", 0, END, 9))
+        with self.assertRaises(ShimError):
+            client.finish(9)
+        self.assertTrue(self.answers())
+        self.assertEqual(self.shim_pid(), pid)
 
     def test_many_connections(self):
         crowd = [self.raw() for _ in range(300)]
