@@ -100,7 +100,8 @@ std::vector<std::string> checkFit(const ReleaseInfo& release, const HostFacts& h
   }
   // A script deep in the tree may never run: many packages carry some for other systems.
   for (const ScriptNeeds& script : release.scripts)
-    if (isEntryPoint(script.path) && host.interpreters && host.interpreters->count(script.interpreter) == 0)
+    if (isEntryPoint(script.path) && host.interpreters &&
+        host.interpreters->count(script.interpreter) == 0)
       reasons.push_back(fmt::format("{} needs {}, which the host does not have", script.path,
                                     script.interpreter));
   return reasons;

@@ -81,8 +81,7 @@ class Deploy {
     return fail(Code::kBadInput,
                 "{} is to run as {}, and the shim of {} runs as {}, which cannot become another "
                 "user: bootstrap with `become: sudo`, log in as {}, or remove `user`",
-                request_.service, manifest_.user, foldNodeSet(unable), login,
-                manifest_.user);
+                request_.service, manifest_.user, foldNodeSet(unable), login, manifest_.user);
   }
 
   Result<void> push() {

@@ -78,8 +78,8 @@ class Anchor {
     supervisor_ = ::fork();
     if (supervisor_ == 0) {
       ::sigprocmask(SIG_UNBLOCK, &signals_, nullptr);
-      std::vector<std::string> words = {"clusterctl-shim", "supervise", "--root",
-                                        root_,             "--anchor",  std::to_string(anchor)};
+      std::vector<std::string> words = {"clusterctl-shim", "supervise",           "--root", root_,
+                                        "--anchor",        std::to_string(anchor)};
       const std::vector<std::string> shared = fds_.words();
       words.insert(words.end(), shared.begin(), shared.end());
       std::vector<int> keep = fds_.numbers();

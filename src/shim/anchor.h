@@ -37,10 +37,10 @@ struct SharedFdOption {
   Fd SharedFds::*member;
 };
 inline constexpr SharedFdOption kSharedFds[] = {
-    {"--lock-fd", &SharedFds::lock},         {"--exits-fd", &SharedFds::exits},
+    {"--lock-fd", &SharedFds::lock},           {"--exits-fd", &SharedFds::exits},
     {"--survivors-fd", &SharedFds::survivors}, {"--state-fd", &SharedFds::state},
-    {"--stage-fd", &SharedFds::stage},
-    {"--store-in-fd", &SharedFds::store_in}, {"--store-out-fd", &SharedFds::store_out}};
+    {"--stage-fd", &SharedFds::stage},         {"--store-in-fd", &SharedFds::store_in},
+    {"--store-out-fd", &SharedFds::store_out}};
 
 // Exit statuses of a supervisor that leaves of its own will, and of the anchor after it.
 constexpr int kLeftForSignal = 0;

@@ -1,5 +1,5 @@
-// Work that waits for the disk, beside the loop: in a child process, one after the other, so that it
-// does not keep a crashed service waiting.
+// Work that waits for the disk, beside the loop: in a child process, one after the other, so that
+// it does not keep a crashed service waiting.
 #pragma once
 
 #include <deque>

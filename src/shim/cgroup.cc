@@ -99,9 +99,9 @@ void Cgroups::detect() {
     kind_.problem = memory_.problem.empty() ? cpu_.problem : memory_.problem;
 }
 
-// A group that hands controllers down may hold no processes itself, but for the root group: all that
-// is in the shim's unit moves to a leaf, beside which the limited services' groups are. Only where
-// the group is the shim's own (Delegate=yes): anybody else's is left alone.
+// A group that hands controllers down may hold no processes itself, but for the root group: all
+// that is in the shim's unit moves to a leaf, beside which the limited services' groups are. Only
+// where the group is the shim's own (Delegate=yes): anybody else's is left alone.
 Result<void> Cgroups::prepareUnified(const std::string& own) {
   if (own != mount_) {
     const std::string name = own.substr(own.rfind('/') + 1);

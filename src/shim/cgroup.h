@@ -26,8 +26,8 @@ struct CgroupKind {
 
 class Cgroups {
  public:
-  // `mount`: /sys/fs/cgroup; `self`: the text of /proc/self/cgroup; `owner` names the groups: no two shims of
-  // a host may have the same.
+  // `mount`: /sys/fs/cgroup; `self`: the text of /proc/self/cgroup; `owner` names the groups: no
+  // two shims of a host may have the same.
   Cgroups(std::string mount, std::string self, std::string owner);
 
   // Makes the parent group of all services where it is not there yet.

@@ -240,8 +240,7 @@ void Daemon::takeOver() {
   if (leaving_) return;
   record(EventKind::kAdopt, "the anchor of this shim died; this process takes its place");
   tidyUp();
-  [[maybe_unused]] const Error error =
-      becomeAnchor("/proc/self/exe", host_.root, inherited_.fds);
+  [[maybe_unused]] const Error error = becomeAnchor("/proc/self/exe", host_.root, inherited_.fds);
   ::_exit(127);  // nothing can be done: the boot hook starts the next pair
 }
 

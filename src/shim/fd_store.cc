@@ -28,8 +28,7 @@ struct Parked {
 
 std::optional<Parked> parse(std::string_view text) {
   Parked parked;
-  const auto [end, error] =
-      std::from_chars(text.data(), text.data() + text.size(), parked.serial);
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), parked.serial);
   if (error != std::errc() || end == text.data() + text.size() || *end != ' ') return std::nullopt;
   parked.name = text.substr(static_cast<size_t>(end - text.data()) + 1);
   return parked;

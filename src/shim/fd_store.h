@@ -1,6 +1,6 @@
-// Descriptors that outlive the supervisor: in flight in a socket pair (SCM_RIGHTS, unix(7)) of which
-// the anchor holds both ends and which nobody reads to the end. A supervisor that takes over looks
-// at them and leaves them there. Bound listening sockets and log pipes live here.
+// Descriptors that outlive the supervisor: in flight in a socket pair (SCM_RIGHTS, unix(7)) of
+// which the anchor holds both ends and which nobody reads to the end. A supervisor that takes over
+// looks at them and leaves them there. Bound listening sockets and log pipes live here.
 //
 // Kill-safe: what park() has returned for is found by every later supervisor. Not thread-safe;
 // never blocks.

@@ -57,8 +57,8 @@ Result<void> checkProbe(const GenerationSpec& spec, const protocol::Probe& probe
                         std::string_view which) {
   const bool on_port = probe.kind == ProbeKind::kTcp || probe.kind == ProbeKind::kHttp;
   if (on_port && spec.ports.count(probe.port) == 0)
-    return fail(Code::kBadInput, "the {} probe names port \"{}\", which is not declared",
-                which, probe.port);
+    return fail(Code::kBadInput, "the {} probe names port \"{}\", which is not declared", which,
+                probe.port);
   if (probe.kind == ProbeKind::kHttp && (probe.path.empty() || probe.path.front() != '/' ||
                                          probe.path.find_first_of(" \r\n") != std::string::npos))
     return fail(Code::kBadInput, "\"{}\" is not a path to probe", probe.path);

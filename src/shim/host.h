@@ -10,8 +10,8 @@
 #include "shim/fd_store.h"
 #include "shim/journal.h"
 #include "shim/log_mover.h"
-#include "shim/state.h"
 #include "shim/sockets.h"
+#include "shim/state.h"
 #include "shim/store.h"
 #include "shim/survivors.h"
 

@@ -176,7 +176,8 @@ void Journal::flush() {
   if (waiting_.empty()) return;
   std::vector<protocol::Event> events = std::exchange(waiting_, {});
   for (protocol::Event& event : events) write(event);
-  if (!sync_timer_.pending()) sync_timer_ = loop_.after(kSyncDelay, [this] {
+  if (!sync_timer_.pending())
+    sync_timer_ = loop_.after(kSyncDelay, [this] {
       // The descriptor is the child's own copy by then, whatever is rotated meanwhile.
       const auto file = std::make_shared<Fd>(::fcntl(file_.get(), F_DUPFD_CLOEXEC, 3));
       background_.begin([file] { ::fdatasync(file->get()); });

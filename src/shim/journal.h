@@ -31,10 +31,10 @@ class Journal {
   [[nodiscard]] Result<void> open();
   const std::vector<std::string>& problems() const { return problems_; }
 
-  // Gives the event its time. It is numbered and written at the end of this turn of the loop, so that
-  // what it is about, a restart above all, goes first; from then on it survives a SIGKILL, and a
-  // power loss within a fifth of a second. On a full disk events are counted, and the count is told
-  // later.
+  // Gives the event its time. It is numbered and written at the end of this turn of the loop, so
+  // that what it is about, a restart above all, goes first; from then on it survives a SIGKILL, and
+  // a power loss within a fifth of a second. On a full disk events are counted, and the count is
+  // told later.
   void append(protocol::Event event);
   // Writes what was appended.
   void flush();

@@ -124,8 +124,7 @@ std::map<std::string, std::string> serviceEnvironment(const Host& host, const Ge
   env["CLUSTERCTL_HOST"] = host.identity.host;
   env["NOTIFY_SOCKET"] = paths::notifySocket(host.root);
   if (spec.live && spec.live->probe.kind == protocol::ProbeKind::kNotify)
-    env["WATCHDOG_USEC"] =
-        std::to_string(spec.live->interval.count() * 1000 * spec.live->failures);
+    env["WATCHDOG_USEC"] = std::to_string(spec.live->interval.count() * 1000 * spec.live->failures);
   env["CLUSTERCTL_NAMING"] = paths::namingSocket(host.root);
   if (has_lib) {
     std::string& libraries = env["LD_LIBRARY_PATH"];

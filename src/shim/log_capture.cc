@@ -125,11 +125,11 @@ LogMover::Batch& LogCapture::stamp(char stream, std::string_view bytes, bool to_
 // As much as the current log file takes; what is left is looked at again.
 void LogCapture::moveBatch(Stream& stream, const LogMover::Batch& batch) {
   const auto room = file_.roomFor(batch.text);
-  const auto last =
-      room ? std::upper_bound(
-                 batch.ends.begin(), batch.ends.end(), room->bytes,
-                 [](size_t bytes, const LogMover::LineEnd& end) { return bytes < end.stamped; })
-           : batch.ends.end();
+  const auto last = room ? std::upper_bound(batch.ends.begin(), batch.ends.end(), room->bytes,
+                                            [](size_t bytes, const LogMover::LineEnd& end) {
+                                              return bytes < end.stamped;
+                                            })
+                         : batch.ends.end();
   const LogMover::LineEnd end = *std::prev(last);
   const auto count = static_cast<size_t>(last - batch.ends.begin());
   // Without a file to write to they are taken all the same: the service must not be blocked.
@@ -144,7 +144,7 @@ void LogCapture::moveBatch(Stream& stream, const LogMover::Batch& batch) {
 void LogCapture::keepLast(std::string_view stamped) {
   std::deque<std::string> newest;
   while (!stamped.empty() && newest.size() < kLastLines) {
-    stamped.remove_suffix(1);  // the newline
+    stamped.remove_suffix(1);                      // the newline
     const size_t begin = stamped.rfind('\n') + 1;  // npos + 1 is 0
     newest.emplace_front(stamped.substr(begin + kPrefix, kMaxLastLine));
     stamped = stamped.substr(0, begin);

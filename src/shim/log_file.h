@@ -38,8 +38,8 @@ class LogFile {
   // the log when writing works again.
   void append(std::string_view lines, size_t count);
 
-  // Where the next of these lines go, and how many bytes of them: whole lines, at least one. Rotates
-  // where nothing fits the file any more.
+  // Where the next of these lines go, and how many bytes of them: whole lines, at least one.
+  // Rotates where nothing fits the file any more.
   struct Room {
     uint64_t inode = 0;
     uint64_t size = 0;  // of the file so far

@@ -45,8 +45,8 @@ std::string_view LogMover::peek(int pipe) {
   if (copied <= 0) return {};
   size_t have = 0;
   while (have < static_cast<size_t>(copied)) {
-    const ssize_t got = ::read(scratch_read_.get(), peeked_.data() + have,
-                               static_cast<size_t>(copied) - have);
+    const ssize_t got =
+        ::read(scratch_read_.get(), peeked_.data() + have, static_cast<size_t>(copied) - have);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) break;
     have += static_cast<size_t>(got);
@@ -56,8 +56,7 @@ std::string_view LogMover::peek(int pipe) {
 
 void LogMover::spliceInto(int pipe, size_t length) {
   while (length > 0) {
-    const ssize_t moved =
-        ::splice(pipe, nullptr, stage_.get(), nullptr, length, SPLICE_F_NONBLOCK);
+    const ssize_t moved = ::splice(pipe, nullptr, stage_.get(), nullptr, length, SPLICE_F_NONBLOCK);
     if (moved < 0 && errno == EINTR) continue;
     if (moved <= 0) return;
     length -= static_cast<size_t>(moved);

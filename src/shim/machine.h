@@ -6,13 +6,13 @@
 namespace cctl::shim {
 
 enum class ProcessEvent {
-  kStart,     // an order, or the policy of a boot
-  kStop,      // an order
-  kReady,     // the readiness probe succeeded
-  kTimeout,   // the start took too long
-  kExit,      // the process has ended
-  kTimer,     // the backoff is over, or the grace of a stop
-  kNoLaunch,  // it could not be started at all
+  kStart,      // an order, or the policy of a boot
+  kStop,       // an order
+  kReady,      // the readiness probe succeeded
+  kTimeout,    // the start took too long
+  kExit,       // the process has ended
+  kTimer,      // the backoff is over, or the grace of a stop
+  kNoLaunch,   // it could not be started at all
   kUnhealthy,  // its liveness probe failed often enough
 };
 constexpr int kProcessEvents = 8;
@@ -29,9 +29,9 @@ enum class ProcessAction {
   kStopped,     // it ended because it was told to
   kDied,        // it ended by itself: restarted by policy, or failed
   kBecomeReady,
-  kGiveUp,  // never became ready: stop it, then failed or restarted by policy
+  kGiveUp,           // never became ready: stop it, then failed or restarted by policy
   kBecomeUnhealthy,  // said, and restarted where the policy allows
-  kRest,    // out of backoff or failed, into stopped
+  kRest,             // out of backoff or failed, into stopped
 };
 
 ProcessAction actionFor(protocol::InstanceState state, ProcessEvent event);

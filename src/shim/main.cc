@@ -177,7 +177,8 @@ Result<SharedFds> takeShared(Arguments& arguments) {
   for (const auto& [option, member] : kSharedFds) {
     CCTL_TRY(fds.*member, takeFd(arguments, option));
   }
-  if (!fds.lock) return fail(Code::kUsage, "anchor and supervise are begun by `run`, not by people");
+  if (!fds.lock)
+    return fail(Code::kUsage, "anchor and supervise are begun by `run`, not by people");
   CCTL_CHECK(fds.makeMissing());
   return fds;
 }

@@ -91,8 +91,8 @@ void NotifySocket::onReadable() {
 
 bool NotifySocket::receive() {
   std::array<char, kMaxMessage> text{};
-  alignas(cmsghdr)
-      std::array<char, CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(64 * sizeof(int))> control{};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(64 * sizeof(int))>
+      control{};
   iovec part{text.data(), text.size()};
   msghdr message{};
   message.msg_iov = &part;

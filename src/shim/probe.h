@@ -54,8 +54,8 @@ class ReadinessProbe {
   std::string last_answer_;
 };
 
-// Asks at an interval, as long as it lives; tells of each change: so many failures in a row, and the
-// first success after them.
+// Asks at an interval, as long as it lives; tells of each change: so many failures in a row, and
+// the first success after them.
 class LivenessProbe {
  public:
   using OnChange = std::function<void(bool healthy, const std::string& answer)>;

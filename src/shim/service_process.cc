@@ -370,12 +370,8 @@ Result<void> ServiceProcess::spawnWithPipes(SpawnRequest& request) {
   under_anchor_ = true;
   killed_ = false;
   remains_seen_ = 0;
-  memory().process = ProcessRecord{pid_,
-                                   start_ticks_,
-                                   started_,
-                                   false,
-                                   capture_->out().inode,
-                                   capture_->err().inode};
+  memory().process = ProcessRecord{pid_,  start_ticks_,          started_,
+                                   false, capture_->out().inode, capture_->err().inode};
   host_.state.touch();
   return {};
 }
@@ -387,16 +383,15 @@ Result<void> ServiceProcess::openCapture() {
   CCTL_TRY(pipes.out, LogPipe::make());
   CCTL_TRY(pipes.err, LogPipe::make());
   // Not kept: a supervisor that takes over finds them by the process, as long as that lives.
-  [[maybe_unused]] const auto parked =
-      host_.fds.park(parkedPipes(name_), {pipes.out.read.get(), pipes.out.write.get(),
-                                          pipes.err.read.get(), pipes.err.write.get()});
+  [[maybe_unused]] const auto parked = host_.fds.park(
+      parkedPipes(name_),
+      {pipes.out.read.get(), pipes.out.write.get(), pipes.err.read.get(), pipes.err.write.get()});
   makeCapture(std::move(pipes));
   return {};
 }
 
 void ServiceProcess::makeCapture(LogPipes pipes) {
-  capture_ =
-      std::make_unique<LogCapture>(host_.loop, host_.mover, log_, name_, std::move(pipes));
+  capture_ = std::make_unique<LogCapture>(host_.loop, host_.mover, log_, name_, std::move(pipes));
 }
 
 void ServiceProcess::closeCapture() {

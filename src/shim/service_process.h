@@ -126,7 +126,8 @@ class ServiceProcess {
   std::vector<OnStarted> starters_;
   std::vector<OnStopped> stoppers_;
   bool start_after_stop_ = false;
-  // The stop under way is the shim's own: of a start that took too long, or of an unhealthy process.
+  // The stop under way is the shim's own: of a start that took too long, or of an unhealthy
+  // process.
   bool given_up_ = false;
   bool crash_loop_ = false;  // what is being recorded is the end of one
   bool killed_ = false;

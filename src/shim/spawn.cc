@@ -226,8 +226,7 @@ pid_t cloneWith(Child& child, int32_t* pid_slot) {
   sigset_t before;
   sigfillset(&all);
   ::sigprocmask(SIG_SETMASK, &all, &before);
-  const pid_t pid =
-      ::clone(runChild, stack.data() + stack.size(), kCloneFlags, &child, pid_slot);
+  const pid_t pid = ::clone(runChild, stack.data() + stack.size(), kCloneFlags, &child, pid_slot);
   const int error = errno;
   ::sigprocmask(SIG_SETMASK, &before, nullptr);
   errno = error;

@@ -79,8 +79,8 @@ class State {
   InstanceRecord& findOrMake(const protocol::InstanceRef& ref);
   void erase(const protocol::InstanceRef& ref);
 
-  // From the end of this turn of the loop on it survives a SIGKILL, in memory that the anchor holds;
-  // on disk it is a tenth of a second later, or with the turn where there is no such memory.
+  // From the end of this turn of the loop on it survives a SIGKILL, in memory that the anchor
+  // holds; on disk it is a tenth of a second later, or with the turn where there is no such memory.
   void touch();
   // To the file and the memory, at once.
   [[nodiscard]] Result<void> writeNow();

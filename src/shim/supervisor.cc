@@ -31,7 +31,8 @@ Result<void> checkRef(const InstanceRef& ref) {
 }  // namespace
 
 Supervisor::Supervisor(Host& host)
-    : host_(host), ports_([](int port) { return portFree(port, PortTest::kUnused); }),
+    : host_(host),
+      ports_([](int port) { return portFree(port, PortTest::kUnused); }),
       archiver_(host.loop, 1000) {}
 
 Supervisor::~Supervisor() = default;
@@ -84,9 +85,9 @@ Result<ServiceProcess*> Supervisor::process(const InstanceRef& ref, int generati
   if (ServiceProcess* existing = findProcess(ref, generation)) return existing;
   CCTL_TRY(protocol::GenerationSpec spec, readGeneration(host_.root, ref, generation));
   LogFile& log = openLog(ref, {spec.log_max_size, spec.log_keep});
-  auto made = std::make_unique<ServiceProcess>(host_, std::move(spec), log,
-                                               [this](ServiceProcess& which) { onReady(which); },
-                                               [this, ref] { quietSockets(ref); });
+  auto made = std::make_unique<ServiceProcess>(
+      host_, std::move(spec), log, [this](ServiceProcess& which) { onReady(which); },
+      [this, ref] { quietSockets(ref); });
   ServiceProcess* raw = made.get();
   processes_[{ref, generation}] = std::move(made);
   return raw;
@@ -174,8 +175,8 @@ Result<std::map<std::string, int>> Supervisor::choosePorts(
     else
       others.push_back(wish);
   }
-  CCTL_TRY(auto ports, ports_.choose(others, {request.pool_low, request.pool_high},
-                                     reservedPorts(request)));
+  CCTL_TRY(auto ports,
+           ports_.choose(others, {request.pool_low, request.pool_high}, reservedPorts(request)));
   for (const protocol::PortWish& wish : others)
     if (wish.socket)
       CCTL_CHECK(host_.sockets.bind({request.instance, wish.name}, ports.at(wish.name)));

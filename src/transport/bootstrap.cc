@@ -317,7 +317,8 @@ Result<BootstrapResult> bootstrap(HostLink& link, const BootstrapRequest& reques
                                   Deadline deadline, const CancelToken* cancel) {
   BootstrapResult result;
   CCTL_TRY(result.probe, probeHost(link, request.root, deadline, cancel));
-  if (!request.force && isUpToDate(parseInstalled(result.probe.shim_info), result.probe, request)) return result;
+  if (!request.force && isUpToDate(parseInstalled(result.probe.shim_info), result.probe, request))
+    return result;
   if (result.probe.machine != request.shim_machine) {
     return fail(Code::kFailed,
                 "{}: this host is {}, and this clusterctl carries a shim for {} only",

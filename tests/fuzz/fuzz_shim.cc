@@ -1,4 +1,5 @@
-// Everything of the shim that reads bytes which somebody else may have written, fed with mutated ones.
+// Everything of the shim that reads bytes which somebody else may have written, fed with mutated
+// ones.
 //   fuzz_shim TARGET [SECONDS [SEED]]
 // An input that crashes, hangs or breaks an assertion is left in fuzz-TARGET.input.
 #include <fcntl.h>
@@ -158,7 +159,8 @@ Corpus sampleRequests() {
   add(push);
   add(ReleasesRequest{"svc"});
   add(VerifyRequest{"svc"});
-  add(AllocateRequest{svc, {{"main", 0, false}, {"other", 21001, false}}, 21000, 21010, {}, caller});
+  add(AllocateRequest{
+      svc, {{"main", 0, false}, {"other", 21001, false}}, 21000, 21010, {}, caller});
   add(PrepareRequest{sampleSpec(), caller});
   add(GenerationRequest{svc, 1});
   add(StopRequest{svc, 0, true, caller});
@@ -328,8 +330,7 @@ Target naming() {
                    "{\"watch\":\"a\"}\n{\"watch\":\"b\"}\n{\"resolve\":\"svc\"}\n"};
   return {std::move(corpus), [shim](const std::string& input, Mutator& mutator) {
             std::string_view heard;
-            const std::string text =
-                shim->talk(paths::namingSocket(shim->root()), input, mutator);
+            const std::string text = shim->talk(paths::namingSocket(shim->root()), input, mutator);
             heard = text;
             while (!heard.empty()) {
               const size_t end = heard.find('\n');
@@ -396,21 +397,22 @@ Target messages() {
   corpus.push_back(encodeReply(sampleSpec()));
   corpus.push_back(encodeReply(sampleEvent(7)));
   corpus.push_back(encodeReply(sampleExit()));
-  return {std::move(corpus), [](const std::string& input, Mutator&) {
-            const auto json = parseJson(input);
-            if (!json) return;
-            roundTrips<HelloRequest, PushRequest, ReleasesRequest, VerifyRequest, AllocateRequest,
-                       PrepareRequest, GenerationRequest, StartRequest, StopRequest, RestartRequest,
-                       SignalRequest, ReconfigureRequest, ForgetRequest, StatusRequest, LogsRequest,
-                       EventsRequest, CoresRequest, CoreReadRequest, DoctorRequest, HooksRequest,
-                       RegisterReadRequest, RegisterWriteRequest, RegisterListRequest,
-                       NamesPushRequest, NamesRequest, ShutdownRequest, GenerationSpec, Event,
-                       ExitReport, NamedService>(*json);
-            if (const auto spec = decode<GenerationSpec>(*json); spec && checkSpec(*spec)) {
-              require(spec->generation > 0, "a spec that was checked has a generation");
-            }
-            if (const auto push = decode<PushRequest>(*json)) (void)manifestOf(*push);
-          }};
+  return {
+      std::move(corpus), [](const std::string& input, Mutator&) {
+        const auto json = parseJson(input);
+        if (!json) return;
+        roundTrips<HelloRequest, PushRequest, ReleasesRequest, VerifyRequest, AllocateRequest,
+                   PrepareRequest, GenerationRequest, StartRequest, StopRequest, RestartRequest,
+                   SignalRequest, ReconfigureRequest, ForgetRequest, StatusRequest, LogsRequest,
+                   EventsRequest, CoresRequest, CoreReadRequest, DoctorRequest, HooksRequest,
+                   RegisterReadRequest, RegisterWriteRequest, RegisterListRequest, NamesPushRequest,
+                   NamesRequest, ShutdownRequest, GenerationSpec, Event, ExitReport, NamedService>(
+            *json);
+        if (const auto spec = decode<GenerationSpec>(*json); spec && checkSpec(*spec)) {
+          require(spec->generation > 0, "a spec that was checked has a generation");
+        }
+        if (const auto push = decode<PushRequest>(*json)) (void)manifestOf(*push);
+      }};
 }
 
 // Half of them with a checksum that holds: else nothing gets as far as the fields.
@@ -427,7 +429,8 @@ Target state() {
             put(paths::stateFile(dir->path()), text);
             Fd memory(::memfd_create("state", MFD_CLOEXEC));
             if (mutator.oneIn(3)) (void)StateMemory(Fd(::dup(memory.get()))).write(text);
-            if (mutator.oneIn(3)) (void)::pwrite(memory.get(), input.data(), std::min<size_t>(input.size(), 64), 0);
+            if (mutator.oneIn(3))
+              (void)::pwrite(memory.get(), input.data(), std::min<size_t>(input.size(), 64), 0);
             SystemClock clock;
             EventLoop loop(clock);
             State loaded(paths::stateFile(dir->path()), loop, StateMemory(std::move(memory)));
@@ -451,7 +454,8 @@ Target journal() {
             put(dir.path() + "/00000000000000000001.log",
                 mutator.oneIn(3) ? good + sum + input + "\n" : input);
             if (mutator.oneIn(3)) put(dir.path() + "/00000000000000000004.log", input);
-            if (mutator.oneIn(10)) put(dir.path() + "/" + std::to_string(input.size()) + ".log", "x");
+            if (mutator.oneIn(10))
+              put(dir.path() + "/" + std::to_string(input.size()) + ".log", "x");
             SystemClock clock;
             EventLoop loop(clock);
             uint64_t last = 0;
@@ -506,7 +510,8 @@ Target records() {
             SystemClock clock;
             auto store = registry::RegisterStore::open(dir.path(), clock);
             if (!store) return;
-            require((*store)->write("lock/new", 0, {"1"}).has_value(), "an open store takes writes");
+            require((*store)->write("lock/new", 0, {"1"}).has_value(),
+                    "an open store takes writes");
             store->reset();
             store = registry::RegisterStore::open(dir.path(), clock);
             require(store && (*store)->read("lock/new").value.text == "1", "and keeps them");
@@ -555,7 +560,8 @@ Target release() {
             SystemClock clock;
             Store store(dir->path(), clock);
             (void)store.load();
-            if (const auto json = unsealText(text, "release", "x"); json) (void)decodeManifest(*json);
+            if (const auto json = unsealText(text, "release", "x"); json)
+              (void)decodeManifest(*json);
           }};
 }
 
@@ -578,7 +584,8 @@ Target notification() {
   return {{"READY=1\nSTATUS=fine\n", "WATCHDOG=1", "STOPPING=1\nSTATUS=bye\nMAINPID=7"},
           [](const std::string& input, Mutator&) {
             size_t bytes = 0;
-            for (const auto& [key, text] : parseNotification(input)) bytes += key.size() + text.size();
+            for (const auto& [key, text] : parseNotification(input))
+              bytes += key.size() + text.size();
             require(bytes <= input.size(), "no more is told than was said");
           }};
 }
@@ -605,21 +612,29 @@ Target proc() {
 }
 
 const std::map<std::string, Target (*)()>& targets() {
-  static const std::map<std::string, Target (*)()> all = {
-      {"control", control}, {"naming", naming},     {"frames", frames},
-      {"messages", messages}, {"state", state},     {"journal", journal},
-      {"hooks", hooks},     {"records", records},   {"names", names},
-      {"generation", generation}, {"release", release}, {"identity", identity},
-      {"notification", notification}, {"proc", proc}};
+  static const std::map<std::string, Target (*)()> all = {{"control", control},
+                                                          {"naming", naming},
+                                                          {"frames", frames},
+                                                          {"messages", messages},
+                                                          {"state", state},
+                                                          {"journal", journal},
+                                                          {"hooks", hooks},
+                                                          {"records", records},
+                                                          {"names", names},
+                                                          {"generation", generation},
+                                                          {"release", release},
+                                                          {"identity", identity},
+                                                          {"notification", notification},
+                                                          {"proc", proc}};
   return all;
 }
 
 size_t residentBytes() {
   const auto text = readFile("/proc/self/statm", 4096);
   const size_t space = text ? text->find(' ') : std::string::npos;
-  return space == std::string::npos
-             ? 0
-             : std::strtoul(text->c_str() + space, nullptr, 10) * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  return space == std::string::npos ? 0
+                                    : std::strtoul(text->c_str() + space, nullptr, 10) *
+                                          static_cast<size_t>(::sysconf(_SC_PAGESIZE));
 }
 
 int run(const std::string& name, double seconds, uint64_t seed) {
@@ -657,7 +672,8 @@ int main(int argc, char** argv) {
                                                 argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 1);
   if (status == 64) {
     std::fprintf(stderr, "usage: fuzz_shim TARGET [SECONDS [SEED]]; targets:");
-    for (const auto& [name, make] : cctl::shim::targets()) std::fprintf(stderr, " %s", name.c_str());
+    for (const auto& [name, make] : cctl::shim::targets())
+      std::fprintf(stderr, " %s", name.c_str());
     std::fprintf(stderr, "\n");
   }
   return status;

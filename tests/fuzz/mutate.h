@@ -76,10 +76,22 @@ class Mutator {
 
   void changeNumber(std::string& text, size_t from) {
     static constexpr std::string_view kDigits = "0123456789";
-    static const std::vector<std::string> kNumbers = {
-        "0", "-1", "1", "65536", "2147483647", "2147483648", "-2147483648", "4294967295",
-        "9223372036854775807", "-9223372036854775808", "18446744073709551615",
-        "18446744073709551616", "1e400", "1.5", "000", "99999999999999999999999999"};
+    static const std::vector<std::string> kNumbers = {"0",
+                                                      "-1",
+                                                      "1",
+                                                      "65536",
+                                                      "2147483647",
+                                                      "2147483648",
+                                                      "-2147483648",
+                                                      "4294967295",
+                                                      "9223372036854775807",
+                                                      "-9223372036854775808",
+                                                      "18446744073709551615",
+                                                      "18446744073709551616",
+                                                      "1e400",
+                                                      "1.5",
+                                                      "000",
+                                                      "99999999999999999999999999"};
     const size_t at = text.find_first_of(kDigits, from);
     if (at == std::string::npos) return;
     const size_t end = std::min(text.find_first_not_of(kDigits, at), text.size());
@@ -88,8 +100,9 @@ class Mutator {
 
   std::string word() {
     static const std::vector<std::string> kWords = {
-        "null", "true", "{}", "[]", "\"\"", "{", "[", "]", "}", "\"", ",", ":", "\\", "\\u0000",
-        "\\ud800", "\n", "\r\n", "\xff\xfe", "../", "/", "%", "=", ")", " ", "-", "e", "\t"};
+        "null", "true", "{}", "[]", "\"\"",    "{",       "[",  "]",    "}",
+        "\"",   ",",    ":",  "\\", "\\u0000", "\\ud800", "\n", "\r\n", "\xff\xfe",
+        "../",  "/",    "%",  "=",  ")",       " ",       "-",  "e",    "\t"};
     if (oneIn(10)) return std::string(1, '\0');
     if (oneIn(30)) return std::string(below(300), '[');
     return pick(kWords);

@@ -219,7 +219,8 @@ TEST_CASE("log capture: a move that was cut off is done again, once") {
   }
 }
 
-TEST_CASE("log capture: the last lines of an adopted run are read back, not those of earlier runs") {
+TEST_CASE(
+    "log capture: the last lines of an adopted run are read back, not those of earlier runs") {
   Logging l;
   auto survivors = Survivors::open(copy(l.memory));
   auto mover = LogMover::open(copy(l.stage), *survivors);
