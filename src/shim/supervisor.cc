@@ -564,6 +564,10 @@ void Supervisor::noteLost(const InstanceRef& ref, const GenerationRecord& record
   event.generation = record.generation;
   event.pid = record.process->pid;
   event.text = "ended while no shim was running; its status is not known";
+  // By which a later supervisor sees that it was told, if both processes are killed once more.
+  event.exit.emplace();
+  event.exit->pid = record.process->pid;
+  event.exit->start_ticks = record.process->start_ticks;
   host_.journal.append(std::move(event));
 }
 
