@@ -256,6 +256,8 @@ std::vector<LogFile::Entry> LogFile::entries() const {
   std::vector<Entry> entries;
   for (std::string& name : names) {
     const std::string stem = name == kCurrent ? "" : name.substr(0, kStem);
+    // Archived already and not yet removed: the file counts, which sorts behind its archive.
+    if (!stem.empty() && !entries.empty() && entries.back().stem == stem) entries.pop_back();
     if (const uint64_t inode = archivedInode(name)) {
       entries.push_back({std::move(name), stem, inode, true});
       continue;

@@ -40,7 +40,7 @@ Names::Names(std::string root, std::string cluster, EventLoop& loop)
     : root_(std::move(root)), cluster_(std::move(cluster)), loop_(loop) {}
 
 void Names::learn(const std::string& service, Entry entry) {
-  if (!parseServiceName(service)) return;
+  if (entry.revision == 0 || !parseServiceName(service)) return;  // 0: never written
   Entry& known = services_[service];
   if (entry.revision > known.revision) known = std::move(entry);
 }

@@ -34,7 +34,7 @@ TEST_CASE("what init writes loads without a warning and renders") {
 }
 
 TEST_CASE("the inventory in the tree is what init writes") {
-  const auto root = std::filesystem::path(__FILE__).parent_path() / "../../..";
+  const auto root = std::filesystem::path(CLUSTERCTL_SOURCE_DIR);
   for (const InitFile& file : initFiles()) {
     if (file.path.rfind("inventory/", 0) != 0) continue;
     const auto text = readFile((root / file.path).string());

@@ -11,6 +11,7 @@
 #include "shim/identity.h"
 #include "shim/install.h"
 #include "shim/journal.h"
+#include "shim/log_archive.h"
 #include "shim/log_file.h"
 #include "shim/names.h"
 #include "shim/proc.h"
@@ -34,6 +35,18 @@ struct Disk {
   ManualClock clock;
   EventLoop loop{clock};
 };
+
+// Found by the fuzzer: revision 0 left a name without endpoints, and a line that was no JSON.
+TEST_CASE("names: an entry of revision 0 in a file is none") {
+  Disk disk;
+  REQUIRE(makeDirs(disk.dir / "registry/services"));
+  REQUIRE(replaceFile(disk.dir / "registry/services/svc.json",
+                      R"({"format":1,"service":"svc","revision":0,"endpoints":[]})"));
+  Names names(disk.dir.path(), "demo", disk.loop);
+  REQUIRE(names.load());
+  CHECK(parseJson(names.lineFor("svc")));
+  CHECK(names.all().services.empty());
+}
 
 TEST_CASE("journal: numbers, reading from a point, from a time") {
   Disk disk;
@@ -262,6 +275,19 @@ TEST_CASE("log: rotated files are compressed but the newest, and read as if they
     rest += part;
   CHECK(rest.ends_with("the last line, which rotates nothing away\n"));
   CHECK(std::count(rest.begin(), rest.end(), '\n') == 21);
+}
+
+// Found by a test under load: while both were there, a reader went round from one to the other.
+TEST_CASE("log: a file whose archive is complete and that is not removed yet is read once") {
+  Disk disk;
+  LogFile log(disk.dir.path(), {40, 3}, disk.clock);
+  for (int i = 0; i < 6; ++i) log.append("a line of some length, " + std::to_string(i) + "\n", 1);
+  const auto names = listDir(disk.dir.path());
+  REQUIRE(replaceFile(disk.dir / archiveName(names->front(), 4711), "not even an archive"));
+  LogFile::Position from = log.tail(1000);
+  std::string text;
+  for (int reads = 0; reads < 100; ++reads) text += log.read(from, 1000);
+  CHECK(std::count(text.begin(), text.end(), '\n') == 4);
 }
 
 TEST_CASE("log: neither links nor foreign files are written to") {
