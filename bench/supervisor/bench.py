@@ -1,6 +1,7 @@
 """The shim as a supervisor, beside others. README.md says what each figure is."""
 
 import contextlib
+import gzip
 import os
 import shutil
 import signal
@@ -296,7 +297,7 @@ def count_lines(supervisor, batches, lines):
     """Whole lines of the writer in all files; a capture that is fast by losing does not count."""
     found = 0
     for path in supervisor.log_files("lines-0"):
-        with open(path, "rb") as f:
+        with (gzip.open if path.endswith(".gz") else open)(path, "rb") as f:
             found += sum(1 for line in f if b" line " in line and line.endswith(b"(bench)\n"))
     if found != batches * lines:
         raise RuntimeError(f"{supervisor.name}: {found} of {batches * lines} lines captured")

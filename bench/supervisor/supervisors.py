@@ -277,8 +277,10 @@ class Ours(Supervisor):
 
     def log_files(self, name):
         directory = os.path.join(self.root(), "services", name, "instances", "0", "log")
-        rotated = sorted(n for n in os.listdir(directory) if n.endswith((".log", ".zst", ".gz")))
-        return [os.path.join(directory, n) for n in [*rotated, "current"]]
+        rotated = {}  # by time and number: a file that is there beside its archive is the one
+        for name in sorted(n for n in os.listdir(directory) if n.endswith((".log", ".log.gz"))):
+            rotated[name[:len("2026-11-23T10:00:00.123Z-000000")]] = name
+        return [os.path.join(directory, n) for n in [*rotated.values(), "current"]]
 
 
 class OursLarge(Ours):

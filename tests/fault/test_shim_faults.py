@@ -8,6 +8,7 @@ FAULT_KEEP: a directory to which the journal and the acts of a failed test are c
 import collections
 import datetime
 import glob
+import gzip
 import json
 import os
 import random
@@ -102,6 +103,24 @@ def crc32c(data):
     for byte in data:
         value = CRC[(value ^ byte) & 255] ^ (value >> 8)
     return value ^ 0xFFFFFFFF
+
+
+def log_texts(directory):
+    """→ (name, content) of a service's log files, oldest first, while some are being compressed."""
+    stem_length = len("2026-11-23T10:00:00.123Z-000000")
+    while True:
+        files = {}
+        for name in sorted(os.listdir(directory)):
+            if name.endswith((".log.gz", ".log")):
+                files[name[:stem_length]] = name  # of the two of one stem the file itself
+        try:
+            found = []
+            for name in [*files.values(), "current"]:
+                text = read_bytes(os.path.join(directory, name))
+                found.append((name, gzip.decompress(text) if name.endswith(".gz") else text))
+            return found
+        except FileNotFoundError:
+            continue  # compressed meanwhile
 
 
 def read_bytes(path):
@@ -506,9 +525,8 @@ class Faults(ShimTest):
         for service in SERVICES:
             last = collections.Counter()
             directory = os.path.dirname(self.log_path(service))
-            names = sorted(n for n in os.listdir(directory) if n != "current") + ["current"]
-            for name in names:
-                for line in read_bytes(os.path.join(directory, name)).splitlines():
+            for name, text in log_texts(directory):
+                for line in text.splitlines():
                     lines += 1
                     words = line.split(b" ")
                     if len(words) != 4 or not words[3].isdigit() or words[1] not in b"OE":
