@@ -169,9 +169,11 @@ void LogCapture::resumeRun(WallTime since) {
 }
 
 void LogCapture::drain() {
-  for (Stream& stream : streams_)
-    for (int i = 0; i < kMovesAtEnd && moveSome(stream, true); ++i) {
+  for (Stream& stream : streams_) {
+    for (int i = 0; i < kMovesAtEnd && moveSome(stream, false); ++i) {
     }
+    moveSome(stream, true);  // only now: what is seen at a time may end within a line
+  }
 }
 
 void LogCapture::finishMove(const LogMover::Move& move) {

@@ -163,6 +163,21 @@ TEST_CASE("log capture: whole lines, an unfinished one stays in its pipe until i
   CHECK(l.logged().substr(24, 3) == " O ");
 }
 
+// Found by the fault suite: more was in the pipe than is looked at in one go, and the line at the
+// edge became two.
+TEST_CASE("log capture: much that is left at the end of a run is drained in whole lines") {
+  Logging l;
+  l.file.setLimits({10u << 20, 3});
+  auto survivors = Survivors::open(copy(l.memory));
+  auto mover = LogMover::open(copy(l.stage), *survivors);
+  LogCapture capture(l.loop, *mover, l.file, "svc/0/1", l.pipes());
+  std::string expected;
+  for (int i = 0; expected.size() < 200'000; ++i) expected += "line " + std::to_string(i) + "\n";
+  l.say(expected + "unfinished");
+  capture.drain();
+  CHECK(withoutStamps(l.logged()) == expected + "unfinished\n");
+}
+
 TEST_CASE("log capture: long lines are cut, much output is rotated and nothing is lost") {
   Logging l;
   l.file.setLimits({10'000, 1000});
