@@ -249,8 +249,9 @@ ArchiveReader& LogFile::openArchive(const std::string& name) {
   return archive_;
 }
 
-// Oldest first, `current` last.
-std::vector<LogFile::Entry> LogFile::entries() const {
+// Oldest first, `current` last. Files are opened here: the archiver may remove them at any time,
+// and what is open can still be read.
+std::optional<std::vector<LogFile::Entry>> LogFile::entriesNow() const {
   auto names = filesOldestFirst();
   names.emplace_back(kCurrent);
   std::vector<Entry> entries;
@@ -259,14 +260,24 @@ std::vector<LogFile::Entry> LogFile::entries() const {
     // Archived already and not yet removed: the file counts, which sorts behind its archive.
     if (!stem.empty() && !entries.empty() && entries.back().stem == stem) entries.pop_back();
     if (const uint64_t inode = archivedInode(name)) {
-      entries.push_back({std::move(name), stem, inode, true});
+      entries.push_back({std::move(name), stem, inode, true, Fd()});
       continue;
     }
-    const Fd file = openForReading(name);
+    Fd file = openForReading(name);
+    if (!file && !stem.empty() && !exists(dir_ + "/" + name)) return std::nullopt;
     const auto info = file ? statOf(file.get()) : std::nullopt;
-    if (info) entries.push_back({std::move(name), stem, info->st_ino, false});
+    if (info) entries.push_back({std::move(name), stem, info->st_ino, false, std::move(file)});
   }
   return entries;
+}
+
+// Each failed look is one file that was archived meanwhile: there are few, but the directory is the
+// service's too, which may make and remove files as fast as it likes.
+std::vector<LogFile::Entry> LogFile::entries() const {
+  static constexpr int kLooks = 100;
+  for (int looks = 0; looks < kLooks; ++looks)
+    if (auto all = entriesNow()) return std::move(*all);
+  return {};
 }
 
 // A file keeps its stem once it is rotated. Until then it is known by its inode, which an archive
@@ -286,19 +297,15 @@ std::optional<size_t> LogFile::indexOf(const Position& position,
 
 std::string LogFile::readFrom(const Entry& entry, uint64_t offset, size_t limit) {
   if (entry.archived) return openArchive(entry.name).read(offset, limit);
-  const Fd file = openForReading(entry.name);
-  return file ? readAt(file.get(), offset, limit) : std::string();
+  return readAt(entry.file.get(), offset, limit);
 }
 
 LogFile::Position LogFile::tail(int lines) {
   const auto all = entries();
   Position position;
   for (size_t i = all.size(); i-- > 0;) {
-    TailStart start;
-    if (all[i].archived)
-      start = tailOf(openArchive(all[i].name), lines);
-    else if (const Fd file = openForReading(all[i].name))
-      start = tailOf(file.get(), lines);
+    const TailStart start = all[i].archived ? tailOf(openArchive(all[i].name), lines)
+                                            : tailOf(all[i].file.get(), lines);
     position = {all[i].inode, start.offset, all[i].stem};
     lines -= start.found;
     if (lines <= 0) break;

@@ -81,7 +81,10 @@ class LogFile {
     std::string stem;  // of a rotated file: "TIME-SERIAL"
     uint64_t inode = 0;
     bool archived = false;
+    Fd file;  // unless archived
   };
+  // nullopt: a file went into its archive while the directory was read.
+  std::optional<std::vector<Entry>> entriesNow() const;
   std::vector<Entry> entries() const;
   static std::optional<size_t> indexOf(const Position& position, const std::vector<Entry>& entries);
   std::string readFrom(const Entry& entry, uint64_t offset, size_t limit);

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "shim/background.h"
 #include "shim/boot_hook.h"
@@ -288,6 +289,34 @@ TEST_CASE("log: a file whose archive is complete and that is not removed yet is 
   std::string text;
   for (int reads = 0; reads < 100; ++reads) text += log.read(from, 1000);
   CHECK(std::count(text.begin(), text.end(), '\n') == 4);
+}
+
+// Found in CI: a file that was listed and gone when it was opened made the reader begin again.
+TEST_CASE("log: a file that goes into its archive while it is read is read once") {
+  for (int round = 0; round < 100; ++round) {
+    Disk disk;
+    LogFile log(disk.dir.path(), {200, 20}, disk.clock);
+    std::string expected;
+    for (int i = 100; i < 160; ++i) {
+      const std::string line = "line number " + std::to_string(i) + " with words in it\n";
+      log.append(line, 1);
+      expected += line;
+    }
+    const auto names = listDir(disk.dir.path());
+    REQUIRE(names);
+    bool archived = true;
+    std::thread archiver([&] {
+      for (const std::string& name : *names)
+        if (name != "current" && !archive(disk.dir.path(), name)) archived = false;
+    });
+    LogFile::Position from = log.tail(1000);
+    std::string text;
+    for (std::string part = log.read(from, 64); !part.empty(); part = log.read(from, 64))
+      text += part;
+    archiver.join();
+    REQUIRE(archived);
+    REQUIRE(text == expected);
+  }
 }
 
 TEST_CASE("log: neither links nor foreign files are written to") {
