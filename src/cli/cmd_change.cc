@@ -8,25 +8,12 @@
 #include "model/signals.h"
 #include "ops/deploy.h"
 #include "ops/lifecycle.h"
-#include "release/release_store.h"
+#include "ops/release_source.h"
 
 namespace cctl::cli {
 namespace {
 
 // ---- deploy ----------------------------------------------------------------------------------
-
-Result<ops::ReleaseSource> loadRelease(Context& context, const ServiceName& service,
-                                       const Version& version) {
-  CCTL_TRY(const Inventory* inventory, context.inventory());
-  auto store = std::make_shared<release::ReleaseStore>(inventory->releases);
-  CCTL_TRY(const ReleaseInfo info, store->load(service, version));
-  CCTL_TRY(const std::vector<std::string> problems, store->check(info));
-  if (!problems.empty())
-    return fail(Code::kRefused, "{} {} in {} is not what was added: {}", service, version,
-                store->directory(), problems.front());
-  return ops::ReleaseSource{
-      info, [store, info](const FileEntry& file) { return store->openFile(info, file); }};
-}
 
 std::string planText(const ops::DeployOutcome& outcome) {
   std::string text;
@@ -127,8 +114,9 @@ Result<int> runDeploy(Context& context, const DeployOptions& options) {
   request.dry_run = context.globals().dry_run;
   request.force = options.force;
   CCTL_TRY(const ops::ReleaseSource release,
-           loadRelease(context, request.service, request.version));
+           ops::loadRelease(*inventory, request.service, request.version, SystemClock().wall()));
   CCTL_TRY(ops::Operation * operation, context.operation());
+  operation->reason += ops::signedOffText(release);
   CCTL_TRY(const ops::DeployOutcome outcome, ops::deploy(*operation, request, release));
   const int exit_code = deployExitCode(outcome);
   warnMissed(context, outcome.missed);

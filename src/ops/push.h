@@ -12,6 +12,7 @@ namespace cctl::ops {
 struct ReleaseSource {
   ReleaseInfo info;
   std::function<Result<Fd>(const FileEntry&)> open;
+  std::vector<std::string> signers{};  // who signed it off, as allowed_signers names them
 };
 
 struct PushOutcome {

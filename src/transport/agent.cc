@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/ssh_wire.h"
 #include "transport/wait.h"
-#include "transport/wire.h"
 
 namespace cctl::ssh {
 namespace {

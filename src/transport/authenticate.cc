@@ -6,8 +6,8 @@
 #include <set>
 #include <vector>
 
-#include "transport/base64.h"
-#include "transport/wire.h"
+#include "base/base64.h"
+#include "base/ssh_wire.h"
 
 namespace cctl::ssh {
 namespace {

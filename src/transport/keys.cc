@@ -5,9 +5,9 @@
 
 #include <cstring>
 
+#include "base/base64.h"
 #include "base/file.h"
-#include "transport/base64.h"
-#include "transport/wire.h"
+#include "base/ssh_wire.h"
 
 namespace cctl::ssh {
 namespace {

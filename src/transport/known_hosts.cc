@@ -15,9 +15,9 @@
 #include <optional>
 #include <set>
 
+#include "base/base64.h"
 #include "base/digest.h"
 #include "base/file.h"
-#include "transport/base64.h"
 
 namespace cctl::ssh {
 namespace {

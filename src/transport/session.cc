@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <mutex>
 
-#include "transport/base64.h"
+#include "base/base64.h"
+#include "base/ssh_wire.h"
 #include "transport/tcp_connect.h"
 #include "transport/wait.h"
-#include "transport/wire.h"
 
 namespace cctl::ssh {
 namespace {

@@ -5,9 +5,9 @@
 
 #include <thread>
 
+#include "base/base64.h"
 #include "base/file.h"
-#include "transport/base64.h"
-#include "transport/wire.h"
+#include "base/ssh_wire.h"
 
 using namespace cctl;
 using namespace cctl::ssh;

@@ -7,12 +7,12 @@
 #include <mutex>
 #include <thread>
 
+#include "base/base64.h"
 #include "base/file.h"
-#include "transport/base64.h"
+#include "base/ssh_wire.h"
 #include "transport/fan_out.h"
 #include "transport/keys.h"
 #include "transport/ssh_config.h"
-#include "transport/wire.h"
 
 using namespace cctl;
 using namespace cctl::ssh;

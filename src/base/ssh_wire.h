@@ -1,11 +1,12 @@
-// The two data types of RFC 4251 section 5 that the agent protocol and key files are made of.
+// The data types of RFC 4251 section 5 that keys, signatures, certificates and the agent protocol
+// are made of.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <string_view>
 
-namespace cctl::ssh {
+namespace cctl {
 
 // Reads from untrusted bytes: past the end everything is empty and failed() is set.
 class WireReader {
@@ -17,6 +18,16 @@ class WireReader {
     uint32_t value = 0;
     for (size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(rest_[i]);
     rest_.remove_prefix(4);
+    return value;
+  }
+  uint64_t number64() {
+    const uint64_t high = number();
+    return high << 32 | number();
+  }
+  unsigned char byte() {
+    if (rest_.empty()) return static_cast<unsigned char>(bad().size());
+    const auto value = static_cast<unsigned char>(rest_[0]);
+    rest_.remove_prefix(1);
     return value;
   }
   std::string_view string() {
@@ -47,4 +58,4 @@ inline void putString(std::string& out, std::string_view text) {
   out += text;
 }
 
-}  // namespace cctl::ssh
+}  // namespace cctl

@@ -1,9 +1,9 @@
-#include "transport/base64.h"
+#include "base/base64.h"
 
 #include <array>
 #include <cstdint>
 
-namespace cctl::ssh {
+namespace cctl {
 namespace {
 
 constexpr std::string_view kAlphabet =
@@ -61,4 +61,4 @@ std::optional<std::string> base64Decode(std::string_view text) {
   return bytes;
 }
 
-}  // namespace cctl::ssh
+}  // namespace cctl

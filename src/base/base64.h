@@ -5,10 +5,10 @@
 #include <string>
 #include <string_view>
 
-namespace cctl::ssh {
+namespace cctl {
 
 std::string base64Encode(std::string_view bytes, bool padded = true);
 // nullopt for anything but the alphabet and its padding; white space is not skipped.
 std::optional<std::string> base64Decode(std::string_view text);
 
-}  // namespace cctl::ssh
+}  // namespace cctl

@@ -1,0 +1,41 @@
+#include "ops/release_source.h"
+
+#include <memory>
+
+#include "release/release_store.h"
+
+namespace cctl::ops {
+namespace {
+
+// A damaged record is a release that was changed, to whoever wants to deploy it.
+Result<ReleaseInfo> loadUnchanged(const release::ReleaseStore& store, const ServiceName& service,
+                                  const Version& version) {
+  auto info = store.load(service, version);
+  if (!info && info.error().code == Code::kCorrupt) info.error().code = Code::kRefused;
+  return info;
+}
+
+}  // namespace
+
+Result<ReleaseSource> loadRelease(const Inventory& inventory, const ServiceName& service,
+                                  const Version& version, WallTime now) {
+  (void)now;
+  const auto store = std::make_shared<release::ReleaseStore>(inventory.releases);
+  const auto info = loadUnchanged(*store, service, version);
+  if (!info) return fail(info.error());
+  CCTL_TRY(const std::vector<std::string> problems, store->check(*info));
+  if (!problems.empty())
+    return fail(Code::kRefused, "{} {} in {} is not what was added: {}", service, version,
+                store->directory(), problems.front());
+  return ReleaseSource{
+      *info,
+      [store, info = *info](const FileEntry& file) { return store->openFile(info, file); },
+      {}};
+}
+
+std::string signedOffText(const ReleaseSource& release) {
+  if (release.signers.empty()) return "";
+  return fmt::format(", signed off by {}", fmt::join(release.signers, ", "));
+}
+
+}  // namespace cctl::ops
