@@ -205,6 +205,16 @@ CCTL_FIELDS(DoctorReply) {
   v.maybe("cgroup", m.cgroup), v.maybe("cgroup_problem", m.cgroup_problem);
   v.maybe("registry_problem", m.registry_problem), v.maybe("problems", m.problems);
 }
+CCTL_FIELDS(ConnectionsRequest) {
+  v.maybe("service", m.service), v.maybe("index", m.index), v.maybe("generation", m.generation);
+  v.maybe("to", m.to), v("most", m.most);
+}
+CCTL_FIELDS(TcpConnection) {
+  v.maybe("service", m.service), v.maybe("index", m.index), v.maybe("generation", m.generation);
+  v.maybe("port", m.port), v("local", m.local), v("peer", m.peer), v("state", m.state);
+  v.maybe("pid", m.pid), v.maybe("command", m.command);
+}
+CCTL_FIELDS(ConnectionsReply) { v("total", m.total); }
 CCTL_FIELDS(Hook) { v("on", m.on), v("argv", m.argv); }
 CCTL_FIELDS(HooksRequest) { v("hooks", m.hooks); }
 CCTL_FIELDS(RegisterReadRequest) { v("key", m.key); }
@@ -315,6 +325,7 @@ CCTL_REQUEST(EventsRequest, "events")
 CCTL_REQUEST(CoresRequest, "cores")
 CCTL_REQUEST(CoreReadRequest, "core-read")
 CCTL_REQUEST(DoctorRequest, "doctor")
+CCTL_REQUEST(ConnectionsRequest, "connections")
 CCTL_REQUEST(HooksRequest, "hooks")
 CCTL_REQUEST(RegisterReadRequest, "register-read")
 CCTL_REQUEST(RegisterWriteRequest, "register-write")
@@ -343,6 +354,8 @@ CCTL_VALUE(HostStatus)
 CCTL_VALUE(Event)
 CCTL_VALUE(Core)
 CCTL_VALUE(DoctorReply)
+CCTL_VALUE(TcpConnection)
+CCTL_VALUE(ConnectionsReply)
 CCTL_VALUE(RegisterValue)
 CCTL_VALUE(RegisterWriteReply)
 CCTL_VALUE(RegisterListReply)

@@ -443,6 +443,34 @@ struct DoctorReply {
   std::vector<std::string> problems;  // damaged files and the like, in words
 };
 
+// ---- connections -------------------------------------------------------------------------------
+
+// Items TcpConnection, reply ConnectionsReply: TCP connections as the kernel of this host tells
+// them. Without `to`: those to the ports of what runs here of the service. With `to`
+// ("10.0.0.1:21000",
+// "[::1]:21000"): those that any process of this host has to these addresses.
+struct ConnectionsRequest {
+  std::string service;       // empty: all
+  std::optional<int> index;  // none: all instances
+  int generation = 0;        // 0: all generations
+  std::vector<std::string> to;
+  int most = 1'000;  // items; 0: only the count
+};
+struct TcpConnection {
+  std::string service;  // whose it is here; empty: of a process that is no service
+  int index = 0;
+  int generation = 0;
+  std::string port;   // name of the service's own port; empty with `to`
+  std::string local;  // address:port
+  std::string peer;
+  std::string state;    // "established", "close-wait", …
+  int pid = 0;          // 0: nobody has accepted it, or it may not be seen
+  std::string command;  // name of that process
+};
+struct ConnectionsReply {
+  int total = 0;  // those beyond `most` too
+};
+
 // ---- hooks -----------------------------------------------------------------------------------
 
 // Run by the shim with the event as one JSON object on standard input, whoever is connected.

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/version.h"
+#include "shim/connections.h"
 #include "shim/cores.h"
 #include "shim/doctor.h"
 #include "shim/proc.h"
@@ -67,6 +68,7 @@ Ops::Ops(Host& host, Supervisor& supervisor, Registers& registers, Names& names,
   add(&Ops::cores);
   add(&Ops::coreRead);
   add(&Ops::doctor);
+  add(&Ops::connections);
   add(&Ops::hooks);
   add(&Ops::registerRead);
   add(&Ops::registerWrite);
@@ -239,6 +241,16 @@ Kept Ops::doctor(const DoctorRequest&, const Responder& responder) {
   for (const std::string& problem : names_.problems()) reply.problems.push_back(problem);
   if (!registers_) reply.registry_problem = registers_.error().message;
   responder.reply(encodeReply(reply));
+  return nullptr;
+}
+
+Kept Ops::connections(const ConnectionsRequest& request, const Responder& responder) {
+  const std::vector<TcpConnection> found =
+      request.to.empty() ? connectionsToServices(request, supervisor_.running())
+                         : connectionsFromHere(request.to, supervisor_.running());
+  const auto most = static_cast<size_t>(std::clamp(request.most, 0, kMostConnections));
+  for (size_t i = 0; i < std::min(most, found.size()); ++i) responder.item(encodeReply(found[i]));
+  responder.reply(encodeReply(ConnectionsReply{static_cast<int>(found.size())}));
   return nullptr;
 }
 

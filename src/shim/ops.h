@@ -57,6 +57,7 @@ class Ops {
   std::shared_ptr<Request> cores(const protocol::CoresRequest&, const Responder&);
   std::shared_ptr<Request> coreRead(const protocol::CoreReadRequest&, const Responder&);
   std::shared_ptr<Request> doctor(const protocol::DoctorRequest&, const Responder&);
+  std::shared_ptr<Request> connections(const protocol::ConnectionsRequest&, const Responder&);
   std::shared_ptr<Request> hooks(const protocol::HooksRequest&, const Responder&);
   std::shared_ptr<Request> registerRead(const protocol::RegisterReadRequest&, const Responder&);
   std::shared_ptr<Request> registerWrite(const protocol::RegisterWriteRequest&, const Responder&);

@@ -618,7 +618,9 @@ std::vector<protocol::InstanceStatus> Supervisor::status(const std::string& serv
 std::vector<Supervisor::Running> Supervisor::running() const {
   std::vector<Running> found;
   for (const auto& [key, process] : processes_)
-    if (process->running()) found.push_back({key.ref, process->spec().version, process->pid()});
+    if (process->running())
+      found.push_back({key.ref, process->spec().version, process->pid(), key.generation,
+                       process->spec().ports, process->spec().sockets});
   return found;
 }
 

@@ -51,6 +51,9 @@ class Supervisor {
     protocol::InstanceRef ref;
     std::string version;
     int pid = 0;
+    int generation = 0;
+    std::map<std::string, int> ports;
+    std::vector<std::string> sockets;  // those of the ports that all generations share
   };
   std::vector<Running> running() const;
 

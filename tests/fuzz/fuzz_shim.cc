@@ -178,6 +178,7 @@ Corpus sampleRequests() {
   add(CoresRequest{"svc"});
   add(CoreReadRequest{svc, "core.1.0.123.20261123T100000Z"});
   add(DoctorRequest{});
+  add(ConnectionsRequest{"svc", 0, 1, {"127.0.0.1:80", "[::1]:80"}, 5});
   add(HooksRequest{{{{AlertKind::kCrash}, {"/bin/true"}}}});
   add(RegisterReadRequest{"lock/svc"});
   add(RegisterWriteRequest{"lock/svc", 0, {R"({"a":[1,2.5,null]})"}});
@@ -404,7 +405,7 @@ Target messages() {
         roundTrips<HelloRequest, PushRequest, ReleasesRequest, VerifyRequest, AllocateRequest,
                    PrepareRequest, GenerationRequest, StartRequest, StopRequest, RestartRequest,
                    SignalRequest, ReconfigureRequest, ForgetRequest, StatusRequest, LogsRequest,
-                   EventsRequest, CoresRequest, CoreReadRequest, DoctorRequest, HooksRequest,
+                   EventsRequest, CoresRequest, CoreReadRequest, DoctorRequest, HooksRequest, ConnectionsRequest,
                    RegisterReadRequest, RegisterWriteRequest, RegisterListRequest, NamesPushRequest,
                    NamesRequest, ShutdownRequest, GenerationSpec, Event, ExitReport, NamedService>(
             *json);
