@@ -51,7 +51,7 @@ enum class AcceptorAct {
   kCommitted,  // `ballot` was accepted by a quorum: a hint, not synced to the disk
   kList,       // keys that begin with `key`, behind `after`, tombstones and mere promises included
   kInstall,    // take part in `membership` from now on, and in none before it
-  kDiscard,    // forget everything and go on under a new UUID: for a host that is admitted anew
+  kDiscard,    // forget everything, go on under a new UUID; `forced`: for a host admitted anew
 };
 
 struct AcceptorRequest {
@@ -59,7 +59,7 @@ struct AcceptorRequest {
   uint64_t id = 0;       // repeated in the reply
   std::string acceptor;  // UUID of who is meant; empty for kIdentity only
   Epoch epoch;           // of the membership that the sender counts quorums by
-  bool forced = false;   // founding of a new incarnation over one that lost its quorum
+  bool forced = false;   // kDiscard, and the founding of a new incarnation after a lost quorum
   std::string key;       // for kList the prefix
   std::string after;
   Ballot ballot;

@@ -95,7 +95,8 @@ class BasicAcceptor {
 
   // A new disk: the records that must be on it before anything is answered.
   [[nodiscard]] std::vector<AcceptorRecord> beginLife(SteadyTime now);
-  // In the order of the log. Ages count from `now`, the start.
+  // In the order of the log; a record older than what a snapshot before it said changes nothing.
+  // Ages count from `now`, the start.
   void replay(const AcceptorRecord& record, SteadyTime now);
   // The whole state as the shortest log, for a snapshot.
   void snapshot(const std::function<void(const AcceptorRecord&)>& sink) const;

@@ -17,7 +17,14 @@ std::vector<AcceptorRecord> BasicAcceptor<Rules>::beginLife(SteadyTime now) {
 
 template <typename Rules>
 void BasicAcceptor<Rules>::replay(const AcceptorRecord& record, SteadyTime now) {
-  apply(record, now);
+  using Kind = AcceptorRecord::Kind;
+  const auto found = entries_.find(record.key);
+  const bool older = found != entries_.end() &&
+                     ((record.kind == Kind::kPromise && record.promised < found->second.promised) ||
+                      (record.kind == Kind::kAccept && record.accepted < found->second.accepted));
+  const bool older_member =
+      record.kind == Kind::kMember && membership_ && record.membership->epoch < membership_->epoch;
+  if (!older && !older_member) apply(record, now);
 }
 
 template <typename Rules>
@@ -70,7 +77,7 @@ void BasicAcceptor<Rules>::applyAccept(const AcceptorRecord& record, SteadyTime 
   live_bytes_ += record.state->value.text.size();
   entry.state = record.state;
   entry.accepted = record.accepted;
-  entry.promised = std::max(record.promised, record.accepted);
+  entry.promised = std::max({entry.promised, record.promised, record.accepted});
   entry.committed = false;
 }
 
@@ -326,7 +333,13 @@ void BasicAcceptor<Rules>::install(const AcceptorRequest& request, AcceptorStep&
 }
 
 template <typename Rules>
-void BasicAcceptor<Rules>::discard(const AcceptorRequest&, SteadyTime now, AcceptorStep& step) {
+void BasicAcceptor<Rules>::discard(const AcceptorRequest& request, SteadyTime now,
+                                   AcceptorStep& step) {
+  if (!request.forced) {
+    step.reply.refusal = Refusal::kBadRequest;
+    step.reply.why = "discarding a registry's state must be forced";
+    return;
+  }
   step.records = beginLife(now);
   step.sync = true;
   step.reply.acceptor = uuid_;
