@@ -4,6 +4,7 @@
 
 #include "base/version.h"
 #include "cli/exit_codes.h"
+#include "cli/help_format.h"
 #include "cli/report.h"
 #include "model/problem.h"
 #include "transport/shell_quote.h"
@@ -170,6 +171,13 @@ Command versionCommand() {
   return {"version", "Print the version", "Other", [run](CLI::App&) { return Run(run); }, {}};
 }
 
+std::string helpOf(const CLI::App& app) {
+  std::string above;
+  for (const CLI::App* parent = app.get_parent(); parent != nullptr; parent = parent->get_parent())
+    above = parent->get_name() + (above.empty() ? "" : " ") + above;
+  return app.help(above, CLI::AppFormatMode::Normal);
+}
+
 std::string typedText(const std::vector<std::string>& arguments) {
   return "clusterctl " + ssh::shellJoin(arguments);
 }
@@ -181,6 +189,7 @@ Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
   CLI::App app(
       "Runs services on many Linux hosts over SSH: releases, configs, supervision, naming.",
       "clusterctl");
+  app.formatter(helpFormatter());
   app.allow_extras();
   app.set_version_flag("--version", std::string("clusterctl ") + kVersion);
   ParsedLine parsed;
@@ -193,7 +202,7 @@ Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
   } catch (const CLI::CallForHelp&) {
     const CLI::App* innermost = &app;
     while (!innermost->get_subcommands().empty()) innermost = innermost->get_subcommands().front();
-    parsed.text = innermost->help("clusterctl", CLI::AppFormatMode::Normal);
+    parsed.text = helpOf(*innermost);
     return parsed;
   } catch (const CLI::CallForVersion& version) {
     parsed.text = std::string(version.what()) + "\n";
@@ -203,7 +212,7 @@ Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
   }
   CCTL_TRY(parsed.run, chosen(app, all));
   CCTL_CHECK(checkSeparator(all, arguments));
-  if (!parsed.run) parsed.text = app.help();
+  if (!parsed.run) parsed.text = helpOf(app);
   parsed.globals.output = formatFrom(output);
   return parsed;
 }

@@ -51,6 +51,11 @@ TEST_CASE("mistakes name the nearest command or option") {
 
 TEST_CASE("help never runs anything, for every command") {
   CHECK(has(parse({"--help"})->text, "deploy"));
+  CHECK(has(parse({"--help"})->text, "Usage: clusterctl [options]"));
+  CHECK(has(parse({"--help"})->text, "--output {text,json,jsonl}"));
+  CHECK(has(parse({"--help"})->text, "-y,--yes  "));
+  CHECK(has(parse({"release", "add", "--help"})->text,
+            "Usage: clusterctl release add [options] SERVICE VERSION PATH"));
   for (const Command& command : commandTable()) {
     const auto parsed = parse({command.name, "--help"});
     REQUIRE(parsed);
