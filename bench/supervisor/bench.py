@@ -293,12 +293,25 @@ def capture_batch(supervisor, record, batch, lines):
     return lines / ((time.monotonic_ns() - record.writing_since(batch)) / 1e9)
 
 
+def open_logs(supervisor):
+    """All files of the writer's log, open; looked at anew while one of them is being compressed."""
+    while True:
+        files = []
+        try:
+            for path in supervisor.log_files("lines-0"):
+                files.append((gzip.open if path.endswith(".gz") else open)(path, "rb"))
+            return files
+        except FileNotFoundError:
+            for file in files:
+                file.close()
+
+
 def count_lines(supervisor, batches, lines):
     """Whole lines of the writer in all files; a capture that is fast by losing does not count."""
     found = 0
-    for path in supervisor.log_files("lines-0"):
-        with (gzip.open if path.endswith(".gz") else open)(path, "rb") as f:
-            found += sum(1 for line in f if b" line " in line and line.endswith(b"(bench)\n"))
+    for file in open_logs(supervisor):
+        with file:
+            found += sum(1 for line in file if b" line " in line and line.endswith(b"(bench)\n"))
     if found != batches * lines:
         raise RuntimeError(f"{supervisor.name}: {found} of {batches * lines} lines captured")
 

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "base/fd.h"
@@ -39,6 +40,29 @@ std::array<uint32_t, 256> makeCrcTable() {
   }
   return table;
 }
+
+uint32_t crcByTable(std::string_view data, uint32_t value) {
+  static const std::array<uint32_t, 256> kTable = makeCrcTable();
+  for (const char c : data)
+    value = kTable[(value ^ static_cast<unsigned char>(c)) & 255] ^ (value >> 8);
+  return value;
+}
+
+#if defined(__x86_64__)
+// The processor has an instruction for this polynomial: eight bytes at a time.
+__attribute__((target("sse4.2"))) uint32_t crcByInstruction(std::string_view data, uint32_t value) {
+  uint64_t wide = value;
+  while (data.size() >= sizeof wide) {
+    uint64_t word = 0;
+    std::memcpy(&word, data.data(), sizeof word);
+    wide = __builtin_ia32_crc32di(wide, word);
+    data.remove_prefix(sizeof word);
+  }
+  value = static_cast<uint32_t>(wide);
+  for (const char c : data) value = __builtin_ia32_crc32qi(value, static_cast<unsigned char>(c));
+  return value;
+}
+#endif
 
 }  // namespace
 
@@ -104,11 +128,11 @@ std::string randomHex(size_t bytes) {
 }
 
 uint32_t crc32c(std::string_view data, uint32_t seed) {
-  static const std::array<uint32_t, 256> kTable = makeCrcTable();
-  uint32_t value = ~seed;
-  for (const char c : data)
-    value = kTable[(value ^ static_cast<unsigned char>(c)) & 255] ^ (value >> 8);
-  return ~value;
+#if defined(__x86_64__)
+  static const bool fast = __builtin_cpu_supports("sse4.2");
+  if (fast) return ~crcByInstruction(data, ~seed);
+#endif
+  return ~crcByTable(data, ~seed);
 }
 
 }  // namespace cctl

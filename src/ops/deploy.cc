@@ -49,9 +49,8 @@ class Deploy {
   Result<void> place() {
     CCTL_TRY(const Desired desired, readDesired(operation_.registers, request_.service));
     outcome_.previous_version = desired.version;
-    CCTL_TRY(const std::set<HostName> drained, readDrained(operation_.registers));
     CCTL_TRY(placement_, placeInstances(operation_.inventory(), manifest_,
-                                        placementOf(request_.service, desired), {}, drained));
+                                        placementOf(request_.service, desired)));
     const std::vector<std::string> clashes = checkFixedPorts(operation_.inventory(), placement_);
     if (!clashes.empty()) return fail(Code::kBadInput, "{}", clashes.front());
     held_.clear();
@@ -107,8 +106,7 @@ class Deploy {
   }
 
   Result<void> makePlan() {
-    PlanInput& input = outcome_.planned;
-    input = {};
+    PlanInput input;
     input.manifest = &manifest_;
     input.version = request_.version;
     for (const Placed& placed : placement_)
@@ -139,7 +137,6 @@ class Deploy {
     CCTL_CHECK(place());
     if (placement_ != before) CCTL_CHECK(push());
     CCTL_CHECK(makePlan());
-    if (request_.approve) CCTL_CHECK(request_.approve(outcome_.planned, outcome_.plan));
     CCTL_CHECK(markBegun());
     Rollout rollout(operation_, rolloutInput(), *lease);
     auto done = rollout.run(outcome_.plan);

@@ -1,7 +1,6 @@
 #include "ops/render.h"
 
 #include "model/spec.h"
-#include "ops/difference.h"
 
 namespace cctl::ops {
 namespace {
@@ -97,18 +96,17 @@ Result<protocol::GenerationSpec> renderGeneration(const HostConnection& host,
   return spec;
 }
 
-Result<Difference> compareWithToday(const HostConnection& host, GenerationRequestInput input,
-                                    const protocol::GenerationSpec& running) {
+Result<bool> isUpToDate(const HostConnection& host, GenerationRequestInput input,
+                        const protocol::GenerationSpec& running) {
   input.generation = running.generation;
-  input.ports.clear();
+  input.ports = running.ports;
   for (const Port& port : input.manifest->ports) {
-    // A port that is new has no number before the start: 0 stands for it.
     const auto found = running.ports.find(port.name);
-    input.ports[port.name] = port.fixed.value_or(
-        static_cast<uint16_t>(found == running.ports.end() ? 0 : found->second));
+    if (found == running.ports.end() || (port.fixed && found->second != *port.fixed)) return false;
   }
+  if (running.ports.size() != input.manifest->ports.size()) return false;
   CCTL_TRY(const protocol::GenerationSpec fresh, renderGeneration(host, input));
-  return differenceOf(running, fresh);
+  return fresh == running;
 }
 
 }  // namespace cctl::ops

@@ -11,9 +11,12 @@
 namespace cctl::shim {
 namespace {
 
-void reap(int pid) {
-  while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
-  }
+// Whether it ended well.
+bool reap(int pid) {
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0)
+    if (errno != EINTR) return false;
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 }  // namespace
@@ -23,32 +26,37 @@ Background::~Background() {
   if (pid_ > 0) reap(pid_);
 }
 
-void Background::begin(Work work) {
-  if (pid_ == 0) return start(work);
-  if (waiting_.size() < most_waiting_) waiting_.push_back(std::move(work));
+void Background::begin(Work work, Done done) {
+  Job job{std::move(work), std::move(done)};
+  if (pid_ == 0) return start(std::move(job));
+  if (waiting_.size() < most_waiting_) waiting_.push_back(std::move(job));
 }
 
-void Background::start(const Work& work) {
+void Background::start(Job job) {
   const pid_t pid = ::fork();
-  if (pid == 0) {
-    work();
-    ::_exit(0);
+  if (pid == 0) ::_exit(job.work() ? 0 : 1);
+  if (pid > 0) pidfd_ = openPidfd(pid);
+  if (pid < 0 || !pidfd_) {
+    const bool well = pid < 0 ? job.work() : reap(pid);
+    if (job.done) loop_.soon([well, done = std::move(job.done)] { done(well); });
+    return;
   }
-  if (pid < 0) return work();
-  pidfd_ = openPidfd(pid);
-  if (!pidfd_) return reap(pid);
   pid_ = pid;
+  running_ = std::move(job);
   watch_ = loop_.watch(pidfd_.get(), EPOLLIN, [this](uint32_t) { onEnd(); });
 }
 
 void Background::onEnd() {
   watch_.reset();
   pidfd_.reset();
-  reap(std::exchange(pid_, 0));
-  if (waiting_.empty()) return;
-  const Work next = std::move(waiting_.front());
-  waiting_.pop_front();
-  start(next);
+  const bool well = reap(std::exchange(pid_, 0));
+  const Job ended = std::move(running_);
+  if (!waiting_.empty()) {
+    Job next = std::move(waiting_.front());
+    waiting_.pop_front();
+    start(std::move(next));
+  }
+  if (ended.done) ended.done(well);
 }
 
 }  // namespace cctl::shim

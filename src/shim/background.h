@@ -11,7 +11,8 @@ namespace cctl::shim {
 
 class Background {
  public:
-  using Work = std::function<void()>;
+  using Work = std::function<bool()>;           // whether it went well
+  using Done = std::function<void(bool done)>;  // from the loop
 
   // `loop` must outlive it. What comes while `most_waiting` wait already is dropped.
   Background(EventLoop& loop, size_t most_waiting) : loop_(loop), most_waiting_(most_waiting) {}
@@ -20,15 +21,20 @@ class Background {
 
   // `work` runs in a copy of this process and changes only files. At once, and here, where there
   // are no process descriptors (Linux below 5.3) or no process can be had.
-  void begin(Work work);
+  void begin(Work work, Done done = {});
 
  private:
-  void start(const Work& work);
+  struct Job {
+    Work work;
+    Done done;
+  };
+  void start(Job job);
   void onEnd();
 
   EventLoop& loop_;
   const size_t most_waiting_;
-  std::deque<Work> waiting_;
+  Job running_;
+  std::deque<Job> waiting_;
   int pid_ = 0;
   Fd pidfd_;
   Watch watch_;

@@ -64,7 +64,7 @@ std::optional<protocol::Event> decodeJournalLine(std::string_view line) {
 }
 
 Journal::Journal(std::string dir, EventLoop& loop, JournalLimits limits)
-    : dir_(std::move(dir)), loop_(loop), limits_(limits), background_(loop, 1) {}
+    : dir_(std::move(dir)), loop_(loop), limits_(limits), disk_(loop) {}
 
 std::string Journal::pathOf(const Segment& segment) const {
   return fmt::format("{}/{:020}{}", dir_, segment.first_seq, kSuffix);
@@ -178,9 +178,8 @@ void Journal::flush() {
   for (protocol::Event& event : events) write(event);
   if (!sync_timer_.pending())
     sync_timer_ = loop_.after(kSyncDelay, [this] {
-      // The descriptor is the child's own copy by then, whatever is rotated meanwhile.
-      const auto file = std::make_shared<Fd>(::fcntl(file_.get(), F_DUPFD_CLOEXEC, 3));
-      background_.begin([file] { ::fdatasync(file->get()); });
+      // A copy of the descriptor, whatever is rotated meanwhile.
+      disk_.begin(Fd(::fcntl(file_.get(), F_DUPFD_CLOEXEC, 3)));
     });
   for (const auto& [id, on_append] : std::map(subscribers_)) on_append();
 }

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "protocol/messages.h"
-#include "shim/background.h"
+#include "shim/disk_sync.h"
 #include "shim/event_loop.h"
 
 namespace cctl::shim {
@@ -80,7 +80,7 @@ class Journal {
   std::vector<protocol::Event> waiting_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for what is posted to the loop
   Timer sync_timer_;
-  Background background_;
+  DiskSync disk_;
   uint64_t next_subscriber_ = 1;
   std::map<uint64_t, std::function<void()>> subscribers_;
   std::map<uint64_t, std::function<void(const protocol::Event&)>> observers_;

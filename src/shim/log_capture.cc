@@ -1,6 +1,7 @@
 #include "shim/log_capture.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -170,6 +171,8 @@ void LogCapture::resumeRun(WallTime since) {
 
 void LogCapture::drain() {
   for (Stream& stream : streams_) {
+    int waiting = 0;
+    if (::ioctl(stream.pipe.read.get(), FIONREAD, &waiting) == 0 && waiting == 0) continue;
     for (int i = 0; i < kMovesAtEnd && moveSome(stream, false); ++i) {
     }
     moveSome(stream, true);  // only now: what is seen at a time may end within a line

@@ -141,7 +141,7 @@ void LogFile::archiveAllBut(std::vector<std::string> files) {
   for (const std::string& name : files)
     if (archivedInode(name) == 0)
       archiver_->begin([dir = dir_, name] {
-        [[maybe_unused]] const auto done = archive(dir, name);  // tried again at the next rotation
+        return archive(dir, name).has_value();  // if not, again at the next rotation
       });
 }
 
@@ -204,7 +204,7 @@ void LogFile::append(std::string_view lines, size_t count) {
   }
   if (dropped_ > 0) {
     const std::string note = fmt::format("{} E [clusterctl] {} lines could not be written here\n",
-                                         formatTime(clock_.wall()), dropped_);
+                                         formatTimeFixed(clock_.wall()), dropped_);
     if (write(note)) dropped_ = 0;
   }
   if (dropped_ > 0 || !write(lines)) {

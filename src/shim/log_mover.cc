@@ -34,7 +34,7 @@ Result<LogMover> LogMover::open(Fd stage, Survivors& survivors) {
   // tee() copies buffers, of which each may hold little: as many as a service's pipe can have.
   ::fcntl(ends[1], F_SETPIPE_SZ, 1 << 20);  // best effort: fewer bytes are seen at a time
   LogMover mover(std::move(stage), Fd(ends[0]), Fd(ends[1]), survivors);
-  mover.peeked_.resize(kPeek);
+  mover.peeked_ = std::make_unique_for_overwrite<char[]>(kPeek);
   return mover;
 }
 
@@ -46,12 +46,12 @@ std::string_view LogMover::peek(int pipe) {
   size_t have = 0;
   while (have < static_cast<size_t>(copied)) {
     const ssize_t got =
-        ::read(scratch_read_.get(), peeked_.data() + have, static_cast<size_t>(copied) - have);
+        ::read(scratch_read_.get(), peeked_.get() + have, static_cast<size_t>(copied) - have);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) break;
     have += static_cast<size_t>(got);
   }
-  return {peeked_.data(), have};
+  return {peeked_.get(), have};
 }
 
 void LogMover::spliceInto(int pipe, size_t length) {

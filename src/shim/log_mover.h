@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -73,7 +74,7 @@ class LogMover {
   Fd scratch_read_;
   Fd scratch_write_;
   Survivors* survivors_;
-  std::string peeked_;
+  std::unique_ptr<char[]> peeked_;
   Batch batch_;
 };
 

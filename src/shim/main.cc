@@ -17,6 +17,7 @@
 #include "shim/identity.h"
 #include "shim/install.h"
 #include "shim/relay.h"
+#include "shim/spawn.h"
 
 namespace cctl::shim {
 namespace {
@@ -147,10 +148,12 @@ Result<Fd> takeFd(Arguments& arguments, std::string_view name) {
   if (text.empty()) return Fd();
   int number = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size() ||
-      ::fcntl(number, F_SETFD, FD_CLOEXEC) != 0)
-    return fail(Code::kUsage, "\"{}\" is not an open descriptor", text);
-  return Fd(number);
+  if (error == std::errc() && end == text.data() + text.size() && number > 2)
+    if (const int own = ::fcntl(number, F_DUPFD_CLOEXEC, kLowestFd); own >= 0) {
+      ::close(number);
+      return Fd(own);
+    }
+  return fail(Code::kUsage, "\"{}\" is not an open descriptor", text);
 }
 
 // Tells whoever waits on `ready` how it went; they read until the end.
@@ -196,6 +199,7 @@ Result<int> runSupervisor(Arguments& arguments) {
   CCTL_TRY(SharedFds fds, takeShared(arguments));
   const std::string anchor_text = arguments.take("--anchor");
   CCTL_CHECK(nothingElse(arguments));
+  reserveLowNumbers();
   int anchor = 0;
   std::from_chars(anchor_text.data(), anchor_text.data() + anchor_text.size(), anchor);
   auto daemon = Daemon::open(root, std::move(fds), anchor);

@@ -103,7 +103,8 @@ std::vector<int> orphansOf(int anchor, int sid, uint64_t start_ticks) {
   if (!children) return sessionMembers(sid, start_ticks);
   std::vector<int> orphans;
   for (const int child : *children)
-    if (const auto stat = readProcStat(child); stat && stat->session == sid && !stat->dead())
+    if (const auto stat = child == ::getpid() ? std::nullopt : readProcStat(child);
+        stat && stat->session == sid && !stat->dead())
       orphans.push_back(child);
   return orphans;
 }

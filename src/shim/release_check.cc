@@ -94,7 +94,8 @@ void FileCheck::finish() {
   }
 }
 
-ReleaseCheck::ReleaseCheck(std::string dir, ReleaseManifest manifest, InodeCache* cache)
+ReleaseCheck::ReleaseCheck(std::string dir, std::shared_ptr<const ReleaseManifest> manifest,
+                           InodeCache* cache)
     : dir_(std::move(dir)), manifest_(std::move(manifest)), cache_(cache) {}
 
 void ReleaseCheck::checkLink(const protocol::ReleaseFile& file) {
@@ -105,8 +106,8 @@ void ReleaseCheck::checkLink(const protocol::ReleaseFile& file) {
 }
 
 bool ReleaseCheck::step(size_t budget) {
-  while (next_ < manifest_.files.size()) {
-    const protocol::ReleaseFile& file = manifest_.files[next_];
+  while (next_ < manifest_->files.size()) {
+    const protocol::ReleaseFile& file = manifest_->files[next_];
     if (!file.link.empty()) {
       checkLink(file);
     } else {
@@ -121,22 +122,56 @@ bool ReleaseCheck::step(size_t budget) {
   return true;
 }
 
-// A library that was not installed could be loaded in place of the system's.
-void ReleaseCheck::findExtras(const std::string& relative) {
+// Those in which there should be something, directly below `relative`. The files are sorted.
+std::vector<std::string> ReleaseCheck::subdirectories(const std::string& relative) const {
+  const std::string prefix = relative.empty() ? "" : relative + "/";
+  std::vector<std::string> found;
+  for (const protocol::ReleaseFile& file : manifest_->files) {
+    if (!file.path.starts_with(prefix)) continue;
+    const size_t slash = file.path.find('/', prefix.size());
+    if (slash == std::string::npos) continue;
+    if (found.empty() || file.path.compare(0, slash, found.back()) != 0)
+      found.push_back(file.path.substr(0, slash));
+  }
+  return found;
+}
+
+// A library that was not installed could be loaded in place of the system's. True: nothing was
+// found. A directory whose names were all known, and to which none was added since, is not read
+// again: that would show in its times.
+bool ReleaseCheck::findExtras(const std::string& relative) {
+  struct stat info {};
+  const std::string path = relative.empty() ? dir_ : dir_ + "/" + relative;
+  const bool known = cache_ && ::lstat(path.c_str(), &info) == 0;
+  if (known && S_ISDIR(info.st_mode) && cache_->holds(info, manifest_->digest)) {
+    bool clean = true;
+    for (const std::string& sub : subdirectories(relative)) clean &= findExtras(sub);
+    return clean;
+  }
+  const bool clean = listExtras(relative);
+  if (known && clean) cache_->add(info, manifest_->digest);
+  return clean;
+}
+
+// False also for a directory that should not be there, empty as it may be: what comes into it does
+// not show in the times of the one above.
+bool ReleaseCheck::listExtras(const std::string& relative) {
   const auto names = listDir(relative.empty() ? dir_ : dir_ + "/" + relative);
-  if (!names) return;  // missing files were reported one by one
+  if (!names) return false;  // missing files were reported one by one
+  const std::vector<std::string> expected = subdirectories(relative);
+  bool clean = true;
   for (const std::string& name : *names) {
     const std::string path = relative.empty() ? name : relative + "/" + name;
-    if (manifest_.find(path)) continue;
+    if (manifest_->find(path)) continue;
     struct stat info {};
     const bool directory =
         ::lstat((dir_ + "/" + path).c_str(), &info) == 0 && S_ISDIR(info.st_mode);
-    if (problems_.size() > kMaxProblems) return;
-    if (directory)
-      findExtras(path);
-    else
-      problems_.push_back(path + ": not part of the release");
+    if (problems_.size() > kMaxProblems) return false;
+    if (!directory) problems_.push_back(path + ": not part of the release");
+    clean &= directory && std::find(expected.begin(), expected.end(), path) != expected.end();
+    if (directory) findExtras(path);
   }
+  return clean;
 }
 
 Result<Fd> openChecked(const std::string& path, const protocol::ReleaseFile& file,

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,7 +16,8 @@
 
 namespace cctl::shim {
 
-// Files once hashed and unchanged since, by (device, inode, size, mtime, ctime). In memory only.
+// Files once hashed, and directories once looked through, that are unchanged since, by (device,
+// inode, size, mtime, ctime). In memory only.
 class InodeCache {
  public:
   explicit InodeCache(const Clock& clock) : clock_(clock) {}
@@ -67,19 +69,20 @@ class FileCheck {
 class ReleaseCheck {
  public:
   // Without a cache everything is hashed anew. `cache` must outlive it.
-  ReleaseCheck(std::string dir, ReleaseManifest manifest, InodeCache* cache);
+  ReleaseCheck(std::string dir, std::shared_ptr<const ReleaseManifest> manifest, InodeCache* cache);
   // Hashes at most about `budget` bytes; true when all is checked.
   bool step(size_t budget);
-  const ReleaseManifest& manifest() const { return manifest_; }
   // "bin/x: content differs"; empty: exact. Complete once step() has returned true.
   const std::vector<std::string>& problems() const { return problems_; }
 
  private:
   void checkLink(const protocol::ReleaseFile& file);
-  void findExtras(const std::string& relative);
+  bool findExtras(const std::string& relative);
+  bool listExtras(const std::string& relative);
+  std::vector<std::string> subdirectories(const std::string& relative) const;
 
   std::string dir_;
-  ReleaseManifest manifest_;
+  std::shared_ptr<const ReleaseManifest> manifest_;
   InodeCache* cache_;
   size_t next_ = 0;
   std::optional<FileCheck> current_;

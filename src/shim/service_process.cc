@@ -271,14 +271,14 @@ void ServiceProcess::launch() {
   problem_.clear();
   health_answer_.clear();
   port_taken_.clear();
-  const ReleaseManifest* release = host_.store.find(spec_.service, spec_.version);
+  auto release = host_.store.share(spec_.service, spec_.version);
   if (!release)
     return refuse(fmt::format("{} {} is not installed on this host", spec_.service, spec_.version));
   if (release->digest != spec_.release_digest)
     return refuse(fmt::format("{} {} is installed with another digest than generation {} names",
                               spec_.service, spec_.version, spec_.generation));
-  check_ =
-      std::make_unique<ReleaseCheck>(host_.store.dirOf(*release), *release, &host_.store.cache());
+  const std::string dir = host_.store.dirOf(*release);
+  check_ = std::make_unique<ReleaseCheck>(dir, std::move(release), &host_.store.cache());
   checkSlice();
 }
 
@@ -361,11 +361,13 @@ Result<void> ServiceProcess::spawnWithPipes(SpawnRequest& request) {
   request.out_fd = capture_->out().write.get();
   request.err_fd = capture_->err().write.get();
   started_ = host_.loop.clock().wall();
+  request.hurry = true;
   PidSlot* slot = host_.survivors.slot(name_);
   CCTL_TRY(Spawned child, spawn(request, slot ? &slot->pid : nullptr));
   pid_ = child.pid;
   start_ticks_ = child.start_ticks;
   pidfd_ = std::move(child.pidfd);
+  host_.loop.atTurnEnd([pid = pid_] { endHurry(pid); });
   own_child_ = true;
   under_anchor_ = true;
   killed_ = false;
@@ -661,7 +663,7 @@ void ServiceProcess::onExit(ExitReport report) {
         host_.root, readCorePattern(),
         {ref(), spec_.version, report.pid, report.signal.value_or(0), started_, report.at});
   last_exit_ = report;
-  memory().last_exit.text = protocol::encodeReply(report);
+  rememberExit();
   if (state_ != State::kStopping)
     problem_ = fmt::format("{} after {}", describeExit(report), humanDuration(report.uptime));
   // The last supervisor may have come as far as this, and no further.
@@ -669,6 +671,13 @@ void ServiceProcess::onExit(ExitReport report) {
     record(EventKind::kExit, describeExit(report), std::move(report));
   forgetProcess();  // after the record: it is reaped once the journal is written
   on(ProcessEvent::kExit);
+}
+
+// With the turn, before the state is written: the restart goes first.
+void ServiceProcess::rememberExit() {
+  host_.loop.atTurnEnd([this, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) memory().last_exit.text = protocol::encodeReply(*last_exit_);
+  });
 }
 
 void ServiceProcess::failFor(std::string why) {
@@ -806,6 +815,7 @@ bool ServiceProcess::adopt() {
   if (!stat) return false;
   takeOver(*process);
   pidfd_ = std::move(handle);
+  endHurry(pid_);
   siginfo_t info{};
   own_child_ = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0;
   under_anchor_ = own_child_ || stat->parent == host_.anchor;

@@ -96,6 +96,7 @@ class ServiceProcess {
   protocol::ExitReport reportExit() const;
   void forgetProcess();
   void onExit(protocol::ExitReport report);
+  void rememberExit();
   void died();
   void failFor(std::string why);
   void stopped();

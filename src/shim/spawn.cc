@@ -27,6 +27,7 @@ namespace {
 // SIGIO: a writer meets the lease of a file under check; it waits, and we go on.
 constexpr std::array kIgnored = {SIGPIPE, SIGHUP, SIGIO};
 constexpr int kPriority = -10;  // nice(1): a crash is dealt with on a busy host too
+constexpr unsigned kMaxFd = ~0u;
 
 constexpr unsigned kPidfdSignalProcessGroup = 1u << 2;  // PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
 
@@ -41,6 +42,75 @@ std::optional<int>& inheritedPriority() {
   static std::optional<int> priority;
   return priority;
 }
+
+// ---- descriptors on their way to a child -------------------------------------------------------
+
+// A child that gets a copy of all descriptors, to close them again at its exec, takes the longer
+// the more services there are. So it shares the shim's table at first, and makes one of its own
+// from the lowest numbers alone (CLOSE_RANGE_UNSHARE, Linux 5.9): those that are kept free for
+// this.
+constexpr int kFirstLow = 3;
+constexpr int kLowExe = 3, kLowOut = 4, kLowErr = 5, kLowSockets = 6;
+constexpr int kLowGroups = kLowSockets + static_cast<int>(SpawnRequest::kMaxSockets);
+constexpr size_t kMaxGroups = kLowestFd - kLowGroups;
+static_assert(kLowGroups < kLowestFd);
+
+Fd& placeholder() {  // valid: the low numbers are ours
+  static Fd fd;
+  return fd;
+}
+
+// What a child is given, by number.
+struct Given {
+  int exe = -1;
+  int out = -1;
+  int err = -1;
+  std::vector<int> sockets;
+  std::vector<int> groups;
+  bool low = false;  // all of them are in the low numbers
+};
+
+Given givenBy(const SpawnRequest& request) {
+  return {request.exe_fd,     request.out_fd,     request.err_fd,
+          request.socket_fds, request.cgroup_fds, false};
+}
+
+// Holds them there until the child has them.
+class LowNumbers {
+ public:
+  explicit LowNumbers(const SpawnRequest& request) : given_(givenBy(request)) {
+    if (!placeholder() || request.cgroup_fds.size() > kMaxGroups) return;
+    given_.low = place(given_.exe, kLowExe) && place(given_.out, kLowOut) &&
+                 place(given_.err, kLowErr) && placeAll(given_.sockets, kLowSockets) &&
+                 placeAll(given_.groups, kLowGroups);
+    if (!given_.low) given_ = givenBy(request);
+  }
+  LowNumbers(const LowNumbers&) = delete;
+  LowNumbers& operator=(const LowNumbers&) = delete;
+  ~LowNumbers() {
+    for (const int fd : taken_) ::dup3(placeholder().get(), fd, O_CLOEXEC);
+  }
+  const Given& given() const { return given_; }
+
+ private:
+  bool place(int& fd, int low) {
+    if (fd < 0) return true;
+    if (::dup3(fd, low, O_CLOEXEC) < 0) return false;
+    taken_.push_back(low);
+    fd = low;
+    return true;
+  }
+  bool placeAll(std::vector<int>& fds, int low) {
+    for (int& fd : fds)
+      if (!place(fd, low++)) return false;
+    return true;
+  }
+
+  Given given_;
+  std::vector<int> taken_;
+};
+
+// ---- what both sides know ----------------------------------------------------------------------
 
 // What the child says when it cannot become what was asked.
 struct ChildFailure {
@@ -71,14 +141,28 @@ constexpr int kCloneFlags = CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD;
 constexpr int kCloneFlags = CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | SIGCHLD;
 #endif
 
+// A new session is a group of its own for the scheduler (autogroup, sched(7)), which has to queue
+// on a busy host, again when its priority is lowered: some milliseconds. Not so with SCHED_RR. Only
+// where a process that spins from its first instruction on leaves a processor to the shim, which
+// takes it back at the end of its turn; what the process begins meanwhile does not inherit it.
+bool mayHurry() {
+  static const bool may = ::geteuid() == 0 && ::sysconf(_SC_NPROCESSORS_ONLN) > 1;
+  return may;
+}
+constexpr int kHurried = SCHED_RR | SCHED_RESET_ON_FORK;
+
 // ---- in the child: nothing here returns but by reporting, allocates, or takes a lock ----------
 
 class Child {
  public:
-  Child(const SpawnRequest& request, char** argv, char** env)
-      : request_(request), argv_(argv), env_(env) {}
+  Child(const SpawnRequest& request, const Given& given, char** argv, char** env)
+      : request_(request), given_(given), argv_(argv), env_(env) {}
 
   [[noreturn]] void run() {
+    hurry();
+    if (given_.low && ::syscall(SYS_close_range, static_cast<unsigned>(kLowestFd), kMaxFd,
+                                CLOSE_RANGE_UNSHARE) != 0)
+      giveUp(kFiles);
     if (::setsid() < 0) giveUp(kSession);
     resetSignals();
     joinGroup();
@@ -86,7 +170,7 @@ class Child {
     setLimits();
     becomeUser();
     if (!request_.cwd.empty() && ::chdir(request_.cwd.c_str()) != 0) giveUp(kDirectory);
-    if (request_.exe_fd >= 0)
+    if (exe_fd_ >= 0)
       ::syscall(SYS_execveat, exe_fd_, "", argv_, env_, AT_EMPTY_PATH);
     else
       ::execve(request_.path.c_str(), argv_, env_);
@@ -99,6 +183,13 @@ class Child {
     ::_exit(127);
   }
 
+  // Best effort. Not in front of a control group, which some kernels keep closed to SCHED_RR.
+  void hurry() const {
+    if (!request_.hurry || !request_.cgroup_fds.empty() || !mayHurry()) return;
+    const sched_param lowest{1};
+    ::sched_setscheduler(0, kHurried, &lowest);
+  }
+
   // Exec resets handlers, but not what is ignored.
   static void resetSignals() {
     for (const int signal : kIgnored) ::signal(signal, SIG_DFL);
@@ -109,34 +200,34 @@ class Child {
 
   // "0" is whoever writes it (cgroup.procs, tasks).
   void joinGroup() {
-    for (const int fd : request_.cgroup_fds)
+    for (const int fd : given_.groups)
       if (::write(fd, "0", 1) != 1) giveUp(kGroup);
   }
 
   void arrangeFiles() {
     const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0) giveUp(kFiles);
-    const int out = request_.out_fd >= 0 ? request_.out_fd : null;
-    const int err = request_.err_fd >= 0 ? request_.err_fd : null;
+    const int out = given_.out >= 0 ? given_.out : null;
+    const int err = given_.err >= 0 ? given_.err : null;
     // All sources are above 2: the shim keeps 0 to 2 open.
     if (::dup2(null, 0) < 0 || ::dup2(out, 1) < 0 || ::dup2(err, 2) < 0) giveUp(kFiles);
     const int passed = passSockets();
     // Everything of ours is O_CLOEXEC by birth; this is for what the shim itself inherited.
-    ::syscall(SYS_close_range, static_cast<unsigned>(3 + passed), ~0u, CLOSE_RANGE_CLOEXEC);
+    ::syscall(SYS_close_range, static_cast<unsigned>(3 + passed), kMaxFd, CLOSE_RANGE_CLOEXEC);
     ::umask(022);
   }
 
   // To 3, 4, … (sd_listen_fds(3)). By way of copies above all of them: one source may be another's
   // place.
   int passSockets() {
-    const int count = static_cast<int>(request_.socket_fds.size());
+    const int count = static_cast<int>(given_.sockets.size());
     if (count == 0) return 0;
-    if (request_.exe_fd >= 0 && request_.exe_fd < 3 + count) {
-      exe_fd_ = ::fcntl(request_.exe_fd, F_DUPFD_CLOEXEC, 3 + count);
+    if (given_.exe >= 0 && given_.exe < 3 + count) {
+      exe_fd_ = ::fcntl(given_.exe, F_DUPFD_CLOEXEC, 3 + count);
       if (exe_fd_ < 0) giveUp(kFiles);
     }
-    for (size_t i = 0; i < request_.socket_fds.size(); ++i) {
-      copies_[i] = ::fcntl(request_.socket_fds[i], F_DUPFD_CLOEXEC, 3 + count);
+    for (size_t i = 0; i < given_.sockets.size(); ++i) {
+      copies_[i] = ::fcntl(given_.sockets[i], F_DUPFD_CLOEXEC, 3 + count);
       if (copies_[i] < 0) giveUp(kFiles);
     }
     for (int i = 0; i < count; ++i)
@@ -189,9 +280,10 @@ class Child {
   }
 
   const SpawnRequest& request_;
+  const Given& given_;
   char** argv_;
   char** env_;
-  int exe_fd_ = request_.exe_fd;
+  int exe_fd_ = given_.exe;
   int copies_[SpawnRequest::kMaxSockets] = {};
 };
 
@@ -218,15 +310,24 @@ tl::unexpected<Error> failureOf(const ChildFailure& failure, const SpawnRequest&
   return fail(Code::kFailed, "{}: cannot {}", name, why.value().message);
 }
 
+// Only what is used of it takes memory.
+char* childStackEnd() {
+  static constexpr size_t kSize = 256u << 10;
+  static void* const stack = ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE,
+                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+  if (stack == MAP_FAILED) std::abort();
+  return static_cast<char*>(stack) + kSize;
+}
+
 // The child begins with every signal blocked, so that none of the shim's handlers runs in it.
-pid_t cloneWith(Child& child, int32_t* pid_slot) {
-  static constexpr size_t kStackSize = 256u << 10;
-  static std::vector<char> stack(kStackSize);
+pid_t cloneWith(Child& child, bool share_files, int32_t* pid_slot) {
+  char* const stack_end = childStackEnd();
+  const int flags = kCloneFlags | (share_files ? CLONE_FILES : 0);
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
   ::sigprocmask(SIG_SETMASK, &all, &before);
-  const pid_t pid = ::clone(runChild, stack.data() + stack.size(), kCloneFlags, &child, pid_slot);
+  const pid_t pid = ::clone(runChild, stack_end, flags, &child, pid_slot);
   const int error = errno;
   ::sigprocmask(SIG_SETMASK, &before, nullptr);
   errno = error;
@@ -255,6 +356,22 @@ void raiseOwnFileLimit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);  // best effort: the old limit still serves
 }
 
+void reserveLowNumbers() {
+  if (::syscall(SYS_close_range, kMaxFd, kMaxFd, 0) != 0) return;  // below Linux 5.9
+  Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  const int high = ::fcntl(null.get(), F_DUPFD_CLOEXEC, kLowestFd);
+  if (high < 0) return;
+  [[maybe_unused]] const int low = null.release();  // one of those that follow, or 0 to 2
+  for (int fd = kFirstLow; fd < kLowestFd; ++fd) ::dup3(high, fd, O_CLOEXEC);
+  placeholder().reset(high);
+}
+
+void endHurry(int pid) {
+  if (!mayHurry() || ::sched_getscheduler(pid) != kHurried) return;
+  const sched_param none{0};
+  ::sched_setscheduler(pid, SCHED_OTHER, &none);
+}
+
 Fd openPidfd(int pid) {
   return Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));  // CLOEXEC by birth
 }
@@ -278,15 +395,19 @@ Result<Spawned> spawn(const SpawnRequest& request, int32_t* pid_slot) {
   std::vector<char*> env = pointersTo(request.env);
   ChildFailure& failure = sharedFailure();
   failure = {kNoStep, 0};
-  Child child(request, argv.data(), env.data());
+  const LowNumbers numbers(request);
+  Child child(request, numbers.given(), argv.data(), env.data());
   int32_t own_slot = 0;
-  const pid_t pid = cloneWith(child, pid_slot ? pid_slot : &own_slot);
+  static pid_t hurried = 0;  // one at a time: many would keep the shim from its processor
+  if (request.hurry && hurried != 0) endHurry(std::exchange(hurried, 0));
+  const pid_t pid = cloneWith(child, numbers.given().low, pid_slot ? pid_slot : &own_slot);
   if (pid < 0) return failErrno(errno, "cannot begin a process");
   if (failure.step != kNoStep) {
     reap(pid);
     if (pid_slot) *pid_slot = 0;
     return failureOf(failure, request);
   }
+  if (request.hurry) hurried = pid;
   Spawned spawned;
   spawned.pid = pid;
   spawned.pidfd = openPidfd(pid);

@@ -12,6 +12,8 @@
 
 namespace cctl::shim {
 
+constexpr int kLowestFd = 32;  // of this process's own descriptors, see reserveLowNumbers()
+
 struct SpawnRequest {
   // What runs: this descriptor (execveat(2) with an empty path, so that what was checked is what
   // runs), or else `path`, which scripts need: their interpreter opens them by name.
@@ -30,6 +32,8 @@ struct SpawnRequest {
   // Where the child writes its pid in decimal: room for 12 characters inside one of `env`.
   char* listen_pid = nullptr;
   std::vector<int> cgroup_fds;  // open cgroup.procs or tasks files of the groups that it joins
+  // It need not queue for a processor until endHurry(), which must follow soon.
+  bool hurry = false;
 };
 
 struct Spawned {
@@ -54,6 +58,12 @@ bool signalGroup(const Fd& pidfd, int pid, int signal);
 
 // Default handling for all signals but those that a shim ignores; children get the default for all.
 void setUpSignals();
+// Takes all descriptors below kLowestFd but 0 to 2, closing what is open there, to hand children
+// theirs without copying all that this process has. For a process that has none there itself.
+void reserveLowNumbers();
+// Back to ordinary scheduling; nothing when it was not begun in a hurry.
+void endHurry(int pid);
+
 // Best effort: needs root. Children get back what this process began with.
 void raiseOwnPriority();
 // Raises this process's own limit of open files to the most allowed; children get the old one back.

@@ -1,6 +1,10 @@
 #include "shim/state.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
 
 #include "protocol/codec.h"
 #include "shim/sealed_file.h"
@@ -8,7 +12,8 @@
 namespace cctl::shim {
 
 static constexpr char kKind[] = "state";
-static constexpr Millis kWriteDelay{100};
+static constexpr char kBeside[] = ".new";
+static constexpr Millis kWriteDelay{200};
 
 // Found by the field visitors of protocol/codec.h. M is the record, const when written.
 #define CCTL_FIELDS(Type)                               \
@@ -89,15 +94,51 @@ void State::touch() {
 
 // Into the memory too: it is what the next supervisor believes.
 Result<void> State::writeNow() {
-  [[maybe_unused]] const bool kept = memory_.kept() && memory_.write(sealed());
-  return write(Sync::kNo);
-}
-
-Result<void> State::write(Sync sync) {
+  ++write_number_;
   write_timer_.reset();
-  auto written = replaceFile(path_, sealed(), 0600, sync);
+  const std::string text = sealed();
+  [[maybe_unused]] const bool kept = memory_.kept() && memory_.write(text);
+  auto written = replaceFile(path_, text, 0600, Sync::kNo);
   dirty_ = !written;  // retried with the next change
   return written;
+}
+
+Result<Fd> State::writeBeside() {
+  const std::string beside = path_ + kBeside;
+  CCTL_TRY(Fd file, openFile(beside, O_WRONLY | O_CREAT | O_TRUNC, 0600));
+  if (auto written = writeAll(file.get(), sealed()); !written)
+    return fail(written.error().context(beside));
+  return file;
+}
+
+void State::beginWrite() {
+  write_timer_.reset();
+  if (std::exchange(writing_, true)) return;  // endWrite() begins the next
+  served_ = std::exchange(waiting_, {});
+  auto file = writeBeside();
+  if (!file) return endWrite(fail(file.error()));
+  dirty_ = false;
+  disk_.begin(std::move(*file),
+              [this, number = ++write_number_](bool well) { onSynced(number, well); });
+}
+
+void State::onSynced(uint64_t number, bool well) {
+  if (number != write_number_) return endWrite({});  // writeNow() wrote something newer
+  if (!well) return endWrite(failErrno(EIO, path_));
+  if (::rename((path_ + kBeside).c_str(), path_.c_str()) != 0)
+    return endWrite(failErrno(errno, path_));
+  if (served_.empty()) return endWrite({});  // nobody waits for the name to be on disk too
+  auto dir = openFile(path_.substr(0, path_.rfind('/')), O_RDONLY | O_DIRECTORY);
+  if (!dir) return endWrite(fail(dir.error()));
+  disk_.begin(std::move(*dir),
+              [this](bool synced) { endWrite(synced ? Result<void>() : failErrno(EIO, path_)); });
+}
+
+void State::endWrite(const Result<void>& written) {
+  writing_ = false;
+  if (!written) dirty_ = true;  // retried with the next change
+  for (const Done& done : std::exchange(served_, {})) done(written);
+  if (!waiting_.empty() || (dirty_ && written)) schedule();
 }
 
 void State::whenDurable(Done done) {
@@ -132,18 +173,10 @@ std::string State::sealed() {
 
 void State::flush() {
   scheduled_ = false;
-  const std::vector<Done> waiting = std::exchange(waiting_, {});
   const bool kept = dirty_ && memory_.kept() && memory_.write(sealed());
-  if (waiting.empty() && kept) {
-    if (!write_timer_.pending())
-      write_timer_ = loop_.after(kWriteDelay, [this] {
-        [[maybe_unused]] const auto written = write(Sync::kNo);  // retried with the next change
-      });
-    return;
-  }
-  Result<void> written;
-  if (dirty_ || !waiting.empty()) written = write(waiting.empty() ? Sync::kNo : Sync::kYes);
-  for (const Done& done : waiting) done(written);
+  if (!waiting_.empty() || (dirty_ && !kept)) return beginWrite();
+  if (!dirty_ || write_timer_.pending()) return;
+  write_timer_ = loop_.after(kWriteDelay, [this] { beginWrite(); });
 }
 
 }  // namespace cctl::shim

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "protocol/messages.h"
+#include "shim/disk_sync.h"
 #include "shim/event_loop.h"
 #include "shim/state_memory.h"
 
@@ -69,7 +70,7 @@ class State {
  public:
   // `loop` must outlive it. `memory`: what the last supervisor left, newer than the file.
   State(std::string path, EventLoop& loop, StateMemory memory = StateMemory())
-      : path_(std::move(path)), loop_(loop), memory_(std::move(memory)) {}
+      : path_(std::move(path)), loop_(loop), memory_(std::move(memory)), disk_(loop) {}
 
   // Nothing there: an empty state. Corrupt: the error; nothing is guessed.
   [[nodiscard]] Result<void> load();
@@ -80,19 +81,24 @@ class State {
   void erase(const protocol::InstanceRef& ref);
 
   // From the end of this turn of the loop on it survives a SIGKILL, in memory that the anchor
-  // holds; on disk it is a tenth of a second later, or with the turn where there is no such memory.
+  // holds; it is written to the disk, and synced before it takes the old one's place, from a fifth
+  // of a second later on, or with the turn where there is no such memory. Nobody waits for that.
   void touch();
-  // To the file and the memory, at once.
+  // To the file and the memory, at once; not synced.
   [[nodiscard]] Result<void> writeNow();
-  // `done` runs once all that was changed before is on disk: one fsync serves the whole turn.
+  // `done` runs once all that was changed before is on disk: one sync serves all who wait.
   using Done = std::function<void(Result<void>)>;
   void whenDurable(Done done);
 
  private:
   void schedule();
   void flush();
-  [[nodiscard]] Result<void> write(Sync sync);
   std::string sealed();
+  // A file beside it is written, synced, and takes its place.
+  void beginWrite();
+  [[nodiscard]] Result<Fd> writeBeside();
+  void onSynced(uint64_t number, bool well);
+  void endWrite(const Result<void>& written);
 
   std::string path_;
   EventLoop& loop_;
@@ -108,6 +114,10 @@ class State {
   bool scheduled_ = false;
   bool dirty_ = false;
   std::vector<Done> waiting_;
+  DiskSync disk_;
+  bool writing_ = false;
+  uint64_t write_number_ = 0;  // one that was overtaken by writeNow() must not replace its file
+  std::vector<Done> served_;   // by the write under way
 };
 
 }  // namespace cctl::shim

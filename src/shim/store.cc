@@ -238,7 +238,7 @@ Result<void> Store::loadRecord(const std::string& name) {
   // Recorded first, moved into place second: without the directory the push never ended.
   if (!isDirectory(dirOf(manifest))) return {};
   const Key key{manifest.service, manifest.version};
-  releases_[key] = std::move(manifest);
+  releases_[key] = std::make_shared<ReleaseManifest>(std::move(manifest));
   return {};
 }
 
@@ -258,13 +258,19 @@ void Store::removeLeftovers() {
 
 const ReleaseManifest* Store::find(const std::string& service, const std::string& version) const {
   const auto found = releases_.find({service, version});
-  return found == releases_.end() ? nullptr : &found->second;
+  return found == releases_.end() ? nullptr : found->second.get();
+}
+
+std::shared_ptr<const ReleaseManifest> Store::share(const std::string& service,
+                                                    const std::string& version) const {
+  const auto found = releases_.find({service, version});
+  return found == releases_.end() ? nullptr : found->second;
 }
 
 std::vector<const ReleaseManifest*> Store::releases(const std::string& service) const {
   std::vector<const ReleaseManifest*> found;
   for (const auto& [key, manifest] : releases_)
-    if (service.empty() || key.first == service) found.push_back(&manifest);
+    if (service.empty() || key.first == service) found.push_back(manifest.get());
   return found;
 }
 
@@ -286,7 +292,7 @@ Result<bool> Store::alreadyThere(const ReleaseManifest& manifest) {
 
 // A directory that no record tells of: the record was lost, or somebody put it there.
 Result<void> Store::adoptUnrecorded(const ReleaseManifest& manifest) {
-  ReleaseCheck check(dirOf(manifest), manifest, nullptr);
+  ReleaseCheck check(dirOf(manifest), std::make_shared<ReleaseManifest>(manifest), nullptr);
   while (!check.step(SIZE_MAX)) {
   }
   if (!check.problems().empty())
@@ -294,7 +300,7 @@ Result<void> Store::adoptUnrecorded(const ReleaseManifest& manifest) {
                 dirOf(manifest), manifest.service, manifest.version, check.problems().front());
   CCTL_CHECK(writeSealed(recordPath(manifest.service, manifest.version), "release",
                          encodeManifest(manifest), Sync::kYes));
-  releases_[{manifest.service, manifest.version}] = manifest;
+  releases_[{manifest.service, manifest.version}] = std::make_shared<ReleaseManifest>(manifest);
   return {};
 }
 
@@ -335,7 +341,7 @@ Result<bool> Store::install(const ReleaseManifest& manifest, const std::string& 
   if (::rename(from.c_str(), dirOf(manifest).c_str()) != 0)
     return failErrno(errno, dirOf(manifest));
   CCTL_CHECK(syncDir(paths::serviceDir(root_, manifest.service)));
-  releases_[{manifest.service, manifest.version}] = manifest;
+  releases_[{manifest.service, manifest.version}] = std::make_shared<ReleaseManifest>(manifest);
   return true;
 }
 

@@ -81,6 +81,9 @@ class Store {
   [[nodiscard]] Result<std::unique_ptr<Incoming>> push(const protocol::PushRequest& request);
 
   const ReleaseManifest* find(const std::string& service, const std::string& version) const;
+  // The same for one who keeps it over turns of the loop.
+  std::shared_ptr<const ReleaseManifest> share(const std::string& service,
+                                               const std::string& version) const;
   std::vector<const ReleaseManifest*> releases(const std::string& service) const;
   std::string dirOf(const ReleaseManifest& manifest) const;
   InodeCache& cache() { return cache_; }
@@ -101,7 +104,7 @@ class Store {
 
   std::string root_;
   InodeCache cache_;
-  std::map<Key, ReleaseManifest> releases_;
+  std::map<Key, std::shared_ptr<const ReleaseManifest>> releases_;
   std::vector<std::string> problems_;
 };
 

@@ -116,7 +116,8 @@ class Verify final : public Request, public std::enable_shared_from_this<Verify>
     if (releases_.empty()) return false;
     const ReleaseManifest& release = releases_.front();
     if (!check_)
-      check_ = std::make_unique<ReleaseCheck>(host_.store.dirOf(release), release, nullptr);
+      check_ = std::make_unique<ReleaseCheck>(host_.store.dirOf(release),
+                                              std::make_shared<ReleaseManifest>(release), nullptr);
     if (!check_->step(kSlice)) return true;
     protocol::VerifyItem item;
     item.service = release.service;

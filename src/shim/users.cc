@@ -1,9 +1,13 @@
 #include "shim/users.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <ctime>
+#include <map>
 #include <optional>
 #include <string_view>
 
@@ -61,23 +65,48 @@ void addGroups(std::string_view group, User& user) {
   }
 }
 
+// Every start asks for these; they are read again when they have changed.
+Result<std::string> readCached(const std::string& path) {
+  struct Kept {
+    struct stat info {};
+    std::string text;
+  };
+  static std::map<std::string, Kept> kept;
+  struct stat now {};
+  if (::stat(path.c_str(), &now) != 0) return failErrno(errno, path);
+  Kept& known = kept[path];
+  const auto same = [](const timespec& a, const timespec& b) {
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+  };
+  if (known.info.st_ino == now.st_ino && known.info.st_dev == now.st_dev &&
+      known.info.st_size == now.st_size && same(known.info.st_ctim, now.st_ctim))
+    return known.text;
+  CCTL_TRY(known.text, readFile(path));
+  timespec clock{};
+  ::clock_gettime(CLOCK_REALTIME_COARSE, &clock);
+  known.info = now;
+  // Changed a moment ago: a later change might not show.
+  if (clock.tv_sec - now.st_ctim.tv_sec < 2) known.info.st_ino = 0;
+  return known.text;
+}
+
 }  // namespace
 
 Result<User> findUser(const std::string& name, const std::string& passwd,
                       const std::string& group) {
-  CCTL_TRY(const std::string text, readFile(passwd));
+  CCTL_TRY(const std::string text, readCached(passwd));
   auto user = userIn(text, name, false);
   if (!user) user = userIn(text, name, true);
   if (!user)
     return fail(Code::kNotFound, "this host has no user \"{}\" in {}; make it, or name another",
                 name, passwd);
-  if (const auto groups = readFile(group)) addGroups(*groups, *user);
+  if (const auto groups = readCached(group)) addGroups(*groups, *user);
   return *user;
 }
 
 User thisUser() {
   const std::string uid = std::to_string(::geteuid());
-  if (const auto text = readFile("/etc/passwd"))
+  if (const auto text = readCached("/etc/passwd"))
     if (auto user = userIn(*text, uid, true)) return *user;
   return User{::geteuid(), ::getegid(), uid, "/", {::getegid()}};
 }

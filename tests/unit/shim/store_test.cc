@@ -164,7 +164,7 @@ TEST_CASE("check: exact, and each way of not being so") {
   const ReleaseManifest manifest = *host.store.find("svc", "1.0");
   const std::string dir = host.store.dirOf(manifest);
   const auto problems = [&] {
-    ReleaseCheck check(dir, manifest, nullptr);
+    ReleaseCheck check(dir, std::make_shared<ReleaseManifest>(manifest), nullptr);
     while (!check.step(2)) {
     }
     return check.problems();
@@ -179,6 +179,36 @@ TEST_CASE("check: exact, and each way of not being so") {
   REQUIRE(replaceFile(dir + "/bin/b", ""));
   CHECK(problems() == std::vector<std::string>{"l: not the link that was installed",
                                                "bin/b: not part of the release"});
+}
+
+// Directories that were looked through are not again, until an entry comes or goes.
+TEST_CASE("check: what is put beside the files is found, with and without the cache") {
+  Installed host;
+  REQUIRE(host.push(request({file("bin/a", "hello"), file("lib/x/y", "")}), "hello"));
+  const auto manifest = host.store.share("svc", "1.0");
+  const std::string dir = host.store.dirOf(*manifest);
+  ManualClock clock;
+  clock.advance(Millis(10'000'000'000'000));  // all changes are long past
+  InodeCache cache(clock);
+  const auto problems = [&] {
+    ReleaseCheck check(dir, manifest, &cache);
+    while (!check.step(SIZE_MAX)) {
+    }
+    return check.problems();
+  };
+  CHECK(problems().empty());
+  CHECK(problems().empty());
+  for (const char* sub : {"", "/bin", "/lib", "/lib/x"}) ::chmod((dir + sub).c_str(), 0755);
+  CHECK(problems().empty());
+  REQUIRE(replaceFile(dir + "/lib/x/evil.so", ""));
+  CHECK(problems() == std::vector<std::string>{"lib/x/evil.so: not part of the release"});
+  CHECK(problems().size() == 1);  // and again
+  ::unlink((dir + "/lib/x/evil.so").c_str());
+  CHECK(problems().empty());
+  REQUIRE(::mkdir((dir + "/new").c_str(), 0755) == 0);
+  CHECK(problems().empty());
+  REQUIRE(replaceFile(dir + "/new/evil.so", ""));
+  CHECK(problems() == std::vector<std::string>{"new/evil.so: not part of the release"});
 }
 
 TEST_CASE("check: a file that somebody has open for writing is not trusted") {

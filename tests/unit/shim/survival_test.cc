@@ -266,8 +266,9 @@ TEST_CASE("state: in memory at the turn's end, in the file later; the newer one 
     state.touch();
     loop.turn(Millis(0));
     CHECK_FALSE(exists(path));
-    clock.advance(Millis(150));
-    loop.turn(Millis(0));
+    clock.advance(Millis(250));
+    for (int i = 0; i < 200 && !exists(path); ++i) loop.turn(Millis(50));
+    REQUIRE(exists(path));
     CHECK(*readSealed(path, "state") == encodeState(state.data()));
     state.findOrMake({"svc", 1}).current = 9;
     state.data().tokens["svc"] = 3;
