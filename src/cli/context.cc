@@ -101,8 +101,9 @@ Result<ops::Operation*> Context::operation() {
   CCTL_TRY(ops::Fleet * fleet, this->fleet());
   registers_ =
       std::make_unique<ops::ShimRegisters>(*fleet, fleet->inventory().registry_hosts.front());
-  operation_.reset(
-      new ops::Operation{*fleet, *registers_, progress_, &cancel_, ops::currentIdentity(), typed_});
+  fenced_registers_ = std::make_unique<ops::FencedRegisters>(*registers_);
+  operation_.reset(new ops::Operation{*fleet, *fenced_registers_, progress_, &cancel_,
+                                      ops::currentIdentity(), typed_});
   return operation_.get();
 }
 

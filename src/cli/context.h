@@ -70,7 +70,8 @@ class Context {
   Progress progress_;
   std::optional<Inventory> inventory_;
   std::unique_ptr<ops::Fleet> fleet_;
-  std::unique_ptr<ops::ShimRegisters> registers_;
+  std::unique_ptr<registry::Registers> registers_;
+  std::unique_ptr<ops::FencedRegisters> fenced_registers_;
   std::unique_ptr<ops::Operation> operation_;
 };
 

@@ -86,6 +86,22 @@ std::vector<ServiceName> startOrder(const ServiceMap& services) {
   return order;
 }
 
+std::vector<ServiceName> startOrder(const ServiceMap& services,
+                                    const std::set<ServiceName>& among) {
+  Names left = among;
+  std::vector<ServiceName> order;
+  for (const ServiceName& name : startOrder(services))
+    if (left.erase(name) != 0) order.push_back(name);
+  order.insert(order.end(), left.begin(), left.end());
+  return order;
+}
+
+std::vector<ServiceName> stopOrder(const ServiceMap& services, const std::set<ServiceName>& among) {
+  std::vector<ServiceName> order = startOrder(services, among);
+  std::reverse(order.begin(), order.end());
+  return order;
+}
+
 std::vector<std::vector<ServiceName>> findCycles(const ServiceMap& services) {
   std::vector<std::vector<ServiceName>> cycles;
   Names left = namesOf(services);

@@ -14,6 +14,10 @@ using ServiceMap = std::map<ServiceName, Manifest>;
 // Every service after all that it depends on; by name where that leaves a choice. Services in a
 // cycle (refused when loading) come last.
 std::vector<ServiceName> startOrder(const ServiceMap& services);
+// Those of `among`, in that order: what starts first. What stops first is the reverse. Names that
+// are not in `services` (a manifest taken out of the inventory) come last.
+std::vector<ServiceName> startOrder(const ServiceMap& services, const std::set<ServiceName>& among);
+std::vector<ServiceName> stopOrder(const ServiceMap& services, const std::set<ServiceName>& among);
 
 // Services that name `service` in depends_on.
 std::vector<ServiceName> directDependants(const ServiceMap& services, const ServiceName& service);

@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "model/node_set.h"
 #include "model/spec.h"
+#include "ops/change.h"
 #include "ops/dependants.h"
 #include "ops/probe.h"
 
@@ -127,18 +128,23 @@ class Deploy {
   }
 
   Result<void> lockedRun() {
-    SystemClock clock;
-    const LockHolder holder{operation_.identity, operation_.reason, clock.wall()};
-    CCTL_TRY(const auto lease,
-             Lease::acquire(operation_.registers, request_.service.str(), holder,
-                            request_.lock_wait, operation_.events, operation_.cancel));
+    return runChange(operation_,
+                     {"deploy", {request_.service}, request_.lock_wait, request_.version.str()},
+                     [this](Change& change) -> Result<ChangeEnd> {
+                       CCTL_CHECK(underLock(change));
+                       return ChangeEnd::of(outcome_.error);
+                     });
+  }
+
+  Result<void> underLock(Change& change) {
     // Somebody else may have moved things between our first look and the lock.
     const Placement before = placement_;
     CCTL_CHECK(place());
     if (placement_ != before) CCTL_CHECK(push());
+    change.note(request_.service, {outcome_.previous_version, request_.version.str(), {}});
     CCTL_CHECK(makePlan());
     CCTL_CHECK(markBegun());
-    Rollout rollout(operation_, rolloutInput(), *lease);
+    Rollout rollout(operation_, rolloutInput(), change.lease(request_.service));
     auto done = rollout.run(outcome_.plan);
     outcome_.failures = rollout.failures();
     if (!done) outcome_.error = done.error();

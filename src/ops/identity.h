@@ -16,6 +16,7 @@ struct Identity {
 
   // "alice@ws1", or with the job behind it.
   std::string text() const;
+  bool operator==(const Identity&) const = default;
 };
 
 // `env` answers like getenv(3), nullopt when unset. Knows the variables of GitHub, GitLab, Jenkins,

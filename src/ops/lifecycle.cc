@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <csignal>
 
+#include "model/dependency_graph.h"
+#include "ops/change.h"
 #include "ops/dependants.h"
 #include "transport/fan_out.h"
 
@@ -28,35 +30,31 @@ bool mentions(const LifecycleRequest& request, const ServiceName& service) {
 class ServiceAction {
  public:
   ServiceAction(Operation& operation, const LifecycleRequest& request, const Manifest& manifest,
-                std::vector<Placed> selected, LifecycleOutcome& outcome)
+                std::vector<Placed> selected, const Change& change, LifecycleOutcome& outcome)
       : operation_(operation),
         request_(request),
         manifest_(manifest),
         selected_(std::move(selected)),
+        lease_(change.lease(manifest.service)),
+        token_(lease_.token()),
         outcome_(outcome) {}
 
   Result<void> run() {
-    SystemClock clock;
-    const LockHolder holder{operation_.identity, operation_.reason, clock.wall()};
-    CCTL_TRY(const auto lease,
-             Lease::acquire(operation_.registers, manifest_.service.str(), holder,
-                            request_.lock_wait, operation_.events, operation_.cancel));
-    token_ = lease->token();
     CCTL_TRY(const ServiceEndpoints endpoints,
              readEndpoints(operation_.registers, manifest_.service));
     before_ = endpoints.endpoints;
     const auto batch =
         static_cast<size_t>(manifest_.upgrade.batch.of(static_cast<int>(selected_.size())));
     const bool all_at_once = request_.action != Action::kRestart;
-    return inBatches(all_at_once ? selected_.size() : batch, *lease);
+    return inBatches(all_at_once ? selected_.size() : batch);
   }
 
  private:
-  Result<void> inBatches(size_t batch, const Lease& lease) {
+  Result<void> inBatches(size_t batch) {
     for (size_t at = 0; at < selected_.size(); at += batch) {
       if (operation_.cancel && operation_.cancel->cancelled())
         return fail(Code::kCancelled, "interrupted");
-      if (!lease.held()) return fail(Code::kLocked, "the lock on {} was lost", manifest_.service);
+      if (!lease_.held()) return fail(lease_.lost());
       const auto first = selected_.begin() + static_cast<std::ptrdiff_t>(at);
       const auto last =
           selected_.begin() + static_cast<std::ptrdiff_t>(std::min(selected_.size(), at + batch));
@@ -215,8 +213,9 @@ class ServiceAction {
   const LifecycleRequest& request_;
   const Manifest& manifest_;
   const std::vector<Placed> selected_;
+  const Lease& lease_;
+  const uint64_t token_;
   LifecycleOutcome& outcome_;
-  uint64_t token_ = 0;
   std::vector<Endpoint> before_;
   std::mutex mutex_;
   std::vector<Endpoint> ready_;  // guarded by mutex_
@@ -272,25 +271,57 @@ class Lifecycle {
                        request_.targets.front().service);
   }
 
+  // Who starts first is who others depend on; who stops first, who depends on others.
+  std::vector<ServiceName> inOrder(const std::set<ServiceName>& services) const {
+    const ServiceMap& all = operation_.inventory().services;
+    return request_.action == Action::kStop ? stopOrder(all, services) : startOrder(all, services);
+  }
+
+  std::vector<Placed> reachableOf(const std::vector<Placed>& placed) const {
+    std::vector<Placed> reachable;
+    for (const Placed& one : placed)
+      if (std::find(outcome_.skipped.begin(), outcome_.skipped.end(), one.host) ==
+          outcome_.skipped.end())
+        reachable.push_back(one);
+    return reachable;
+  }
+
   Result<void> actOnEach(const ByService& selected) {
+    ByService reachable;
+    std::set<ServiceName> services;
     for (const auto& [service, placed] : selected) {
-      std::vector<Placed> reachable;
-      for (const Placed& one : placed)
-        if (std::find(outcome_.skipped.begin(), outcome_.skipped.end(), one.host) ==
-            outcome_.skipped.end())
-          reachable.push_back(one);
-      if (reachable.empty()) continue;
-      const Manifest& manifest = operation_.inventory().services.at(service);
-      auto done = ServiceAction(operation_, request_, manifest, reachable, outcome_).run();
-      if (!done) outcome_.error = done.error();
-      if (!done || !outcome_.failures.empty()) break;
+      reachable[service] = reachableOf(placed);
+      if (!reachable[service].empty()) services.insert(service);
     }
-    if (outcome_.error && outcome_.done.empty() && outcome_.failures.empty())
-      return fail(*outcome_.error);
+    const ChangeRequest change{std::string(actionName(request_.action)), services,
+                               request_.lock_wait, "", false};
+    CCTL_CHECK(runChange(operation_, change, [&](Change& begun) {
+      return actInOrder(begun, reachable, inOrder(services));
+    }));
     if (request_.action == Action::kReload || request_.action == Action::kSignal) return {};
     CCTL_TRY(outcome_.missed, pushNames(operation_, {}, allHosts(operation_.inventory())));
     pushHooks(operation_, allHosts(operation_.inventory()));
     return {};
+  }
+
+  // Each is ready (or down) before the next begins; after a failure those behind it are left alone.
+  Result<ChangeEnd> actInOrder(Change& change, const ByService& placed,
+                               const std::vector<ServiceName>& order) {
+    for (const ServiceName& service : order) {
+      const Manifest& manifest = operation_.inventory().services.at(service);
+      const size_t failures = outcome_.failures.size();
+      auto done =
+          ServiceAction(operation_, request_, manifest, placed.at(service), change, outcome_).run();
+      if (!done) outcome_.error = done.error();
+      if (outcome_.failures.size() > failures)
+        change.finish(service, {Ending::kFailed, outcome_.failures.back().problem});
+      else
+        change.finish(service, ChangeEnd::of(outcome_.error));
+      if (!done || !outcome_.failures.empty()) break;
+    }
+    if (outcome_.error && outcome_.done.empty() && outcome_.failures.empty())
+      return fail(*outcome_.error);
+    return ChangeEnd{Ending::kFailed, "not begun: a service before it failed"};
   }
 
   Operation& operation_;

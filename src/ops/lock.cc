@@ -9,14 +9,11 @@
 namespace cctl::ops {
 namespace {
 
+constexpr int kFormat = 1;
 constexpr Millis kPollEvery{300};
+constexpr std::string_view kPrefix = "lock/";
 
-std::string lockKey(const std::string& service) { return "lock/" + service; }
-
-std::string describe(const LockHolder& holder, Millis age) {
-  return fmt::format("{} (\"{}\", since {}, last heard of {} ago)", holder.identity.text(),
-                     holder.reason, formatTime(holder.since), humanDuration(age));
-}
+std::string lockKey(const std::string& service) { return std::string(kPrefix) + service; }
 
 // A process of this machine and boot that is no more cannot act any more either: no need to wait
 // for its lease to run out.
@@ -33,83 +30,125 @@ Result<void> waitAWhile(const CancelToken* cancel) {
   return {};
 }
 
-// What stands in the way of taking the lock; nothing when it is free.
-struct Obstacle {
-  std::string who;
-  bool replaceable = false;
-};
-
-Result<std::optional<Obstacle>> obstacleIn(const protocol::RegisterValue& value,
-                                           const Identity& us) {
+Result<std::optional<LockState>> stateOf(const std::string& service,
+                                         const protocol::RegisterValue& value) {
   if (value.value.isNull()) return std::nullopt;
-  CCTL_TRY(const LockHolder holder, decodeLock(value.value));
-  return Obstacle{describe(holder, value.age),
-                  value.age > kLeaseDuration || holderIsGone(holder.identity, us)};
+  CCTL_TRY(ChangeRecord holder, decodeLock(value.value));
+  return LockState{service, std::move(holder), value.revision, value.age};
+}
+
+// 0 until a registry was recovered by force.
+Result<uint64_t> readIncarnation(registry::Registers& registers) {
+  CCTL_TRY(const protocol::RegisterValue value, registers.read("config"));
+  CCTL_TRY(const Json json, parseJson(value.value.text));
+  if (!json.is_object()) return 0;
+  const auto found = json.find("incarnation");
+  return found != json.end() && found->is_number_unsigned() ? found->get<uint64_t>() : 0;
+}
+
+bool isFree(const std::optional<LockState>& lock, const LockRequest& request) {
+  return !lock || request.force || lock->expired() ||
+         holderIsGone(lock->holder.identity, request.holder.identity);
+}
+
+// The revision at which the lock is ours, or nothing when somebody was faster. A write without an
+// answer is read back: a lock that nobody knows he holds would stand in everybody's way.
+Result<std::optional<uint64_t>> tryTake(registry::Registers& registers, const LockRequest& request,
+                                        uint64_t expected) {
+  const JsonText value = encodeLock(request.holder);
+  const auto reply = registers.write(lockKey(request.service), expected, value);
+  if (reply)
+    return reply->swapped ? std::optional<uint64_t>(reply->current.revision) : std::nullopt;
+  if (reply.error().code != Code::kUnknownOutcome) return fail(reply.error());
+  auto now = registers.read(lockKey(request.service));
+  if (!now) return fail(reply.error());
+  return now->value == value ? std::optional<uint64_t>(now->revision) : std::nullopt;
 }
 
 }  // namespace
 
-JsonText encodeLock(const LockHolder& holder) {
-  const Identity& who = holder.identity;
-  return {dumpJson(Json{{"format", 1},
-                        {"login", who.login},
-                        {"machine", who.machine},
-                        {"boot_id", who.boot_id},
-                        {"pid", who.pid},
-                        {"ci_job", who.ci_job},
-                        {"reason", holder.reason},
-                        {"since", formatTime(holder.since)}})};
+uint64_t fencingToken(uint64_t incarnation, uint64_t revision) {
+  return incarnation << 40 | revision;
 }
 
-Result<LockHolder> decodeLock(const JsonText& value) {
+JsonText encodeLock(const ChangeRecord& holder) {
+  Json json = encodeChange(holder);
+  json["format"] = kFormat;
+  return {dumpJson(json)};
+}
+
+Result<ChangeRecord> decodeLock(const JsonText& value) {
   CCTL_TRY(const Json json, parseJson(value.text));
   try {
-    LockHolder holder;
-    holder.identity = {json.at("login"), json.at("machine"), json.at("boot_id"), json.at("pid"),
-                       json.at("ci_job")};
-    holder.reason = json.at("reason");
-    CCTL_TRY(holder.since, parseTime(json.at("since").get<std::string>()));
-    return holder;
+    if (json.at("format") != kFormat)
+      return fail(Code::kCorrupt, "the lock is of a newer clusterctl; use that one");
+    return decodeChange(json);
   } catch (const std::exception& error) {
     return fail(Code::kCorrupt, "the lock in the registry cannot be read: {}", error.what());
   }
 }
 
+std::string describeLock(const LockState& lock) {
+  return fmt::format("{} (\"{}\", since {}, last heard of {} ago)", lock.holder.identity.text(),
+                     lock.holder.command, formatTime(lock.holder.began), humanDuration(lock.age));
+}
+
+Result<std::optional<LockState>> readLock(registry::Registers& registers,
+                                          const std::string& service) {
+  CCTL_TRY(const protocol::RegisterValue value, registers.read(lockKey(service)));
+  return stateOf(service, value);
+}
+
+Result<std::vector<LockState>> readAllLocks(registry::Registers& registers) {
+  CCTL_TRY(const std::vector<std::string> keys, registers.list(std::string(kPrefix)));
+  std::vector<LockState> locks;
+  for (const std::string& key : keys) {
+    CCTL_TRY(auto lock, readLock(registers, key.substr(kPrefix.size())));
+    if (lock) locks.push_back(std::move(*lock));
+  }
+  return locks;
+}
+
 Result<std::unique_ptr<Lease>> Lease::acquire(registry::Registers& registers,
-                                              const std::string& service, const LockHolder& holder,
-                                              Millis wait, EventSink& events,
+                                              const LockRequest& request, EventSink& events,
                                               const CancelToken* cancel) {
-  const std::string key = lockKey(service);
-  const Deadline deadline = Deadline::in(wait);
-  bool told = false;
-  for (;;) {
-    CCTL_TRY(const protocol::RegisterValue current, registers.read(key));
-    CCTL_TRY(const auto obstacle, obstacleIn(current, holder.identity));
-    if (!obstacle || obstacle->replaceable) {
-      if (obstacle)
-        events.warning(service,
-                       fmt::format("took over the lock that {} left behind", obstacle->who));
-      CCTL_TRY(const auto reply, registers.write(key, current.revision, encodeLock(holder)));
-      if (reply.swapped)
-        return std::unique_ptr<Lease>(new Lease(registers, key, holder, reply.current.revision));
-      continue;
+  const Deadline deadline = Deadline::in(request.wait);
+  CCTL_TRY(const uint64_t incarnation, readIncarnation(registers));
+  for (bool told = false;;) {
+    CCTL_TRY(const protocol::RegisterValue current, registers.read(lockKey(request.service)));
+    auto state = stateOf(request.service, current);
+    if (!state && request.force) state = std::optional<LockState>();  // not even readable: broken
+    if (!state) return fail(state.error());
+    std::optional<LockState> lock = std::move(*state);
+    if (isFree(lock, request)) {
+      CCTL_TRY(const auto revision, tryTake(registers, request, current.revision));
+      if (!revision) continue;
+      if (lock)
+        events.warning(
+            request.service,
+            fmt::format("took over the lock {} {}",
+                        request.force ? "of" : "that was left behind by", describeLock(*lock)));
+      return std::unique_ptr<Lease>(new Lease(
+          registers, request, {*revision, fencingToken(incarnation, *revision), std::move(lock)}));
     }
     if (deadline.passed())
       return fail(Code::kLocked,
-                  "{}: another operation is in progress: {}; wait for it with --lock-wait", service,
-                  obstacle->who);
-    if (!told) events.step(service, fmt::format("waiting for {}", obstacle->who));
+                  "{}: another operation is in progress: {}; wait for it with --lock-wait, see "
+                  "'clusterctl lock show'",
+                  request.service, describeLock(*lock));
+    if (!told) events.step(request.service, fmt::format("waiting for {}", describeLock(*lock)));
     told = true;
     CCTL_CHECK(waitAWhile(cancel));
   }
 }
 
-Lease::Lease(registry::Registers& registers, std::string key, LockHolder holder, uint64_t revision)
+Lease::Lease(registry::Registers& registers, const LockRequest& request, Taken taken)
     : registers_(registers),
-      key_(std::move(key)),
-      holder_(std::move(holder)),
-      token_(revision),
-      revision_(revision),
+      service_(request.service),
+      token_(taken.token),
+      left_behind_(std::move(taken.left_behind)),
+      holder_(request.holder),
+      revision_(taken.revision),
       renewer_([this] { renewUntilReleased(); }) {}
 
 Lease::~Lease() {
@@ -120,12 +159,37 @@ Lease::~Lease() {
   released_.notify_all();
   renewer_.join();
   // Should this fail, the lease runs out by itself.
-  if (!lost_) (void)registers_.write(key_, revision_, JsonText{});
+  if (!lost_) (void)registers_.write(lockKey(service_), revision_, JsonText{});
 }
 
 bool Lease::held() const {
   const std::lock_guard lock(mutex_);
   return !lost_ && std::chrono::steady_clock::now() - renewed_ < kLeaseDuration;
+}
+
+Error Lease::lost() const {
+  const auto lock = readLock(registers_, service_);
+  std::string now = "who holds it now is not known";
+  if (lock && !*lock) now = "nobody holds it now";
+  if (lock && *lock) {
+    const bool ours = (*lock)->holder.id == holder().id;
+    now = ours ? "it could not be renewed in time" : "it is held now by " + describeLock(**lock);
+  }
+  return {Code::kLocked, fmt::format("the lock on {} was lost: {}", service_, now)};
+}
+
+ChangeRecord Lease::holder() const {
+  const std::lock_guard lock(mutex_);
+  return holder_;
+}
+
+void Lease::note(const ChangeRecord& holder) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (holder_ == holder) return;
+    holder_ = holder;
+  }
+  renew();
 }
 
 void Lease::renewUntilReleased() {
@@ -138,16 +202,23 @@ void Lease::renewUntilReleased() {
   }
 }
 
+// Ours is what carries our id: an earlier beat may have been written without an answer.
 void Lease::renew() {
+  const std::lock_guard writing(writing_);
   const auto before = std::chrono::steady_clock::now();
-  const auto reply = registers_.write(key_, revision_, encodeLock(holder_));
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
+  const ChangeRecord holder = holder_;
+  const uint64_t revision = revision_;
+  lock.unlock();
+  const auto reply = registers_.write(lockKey(service_), revision, encodeLock(holder));
+  lock.lock();
   if (!reply) return;  // tried again at the next beat; held() counts the time
-  const bool ours = reply->swapped || reply->current.value == encodeLock(holder_);
+  const auto now = decodeLock(reply->current.value);
+  const bool ours = reply->swapped || (now && now->id == holder.id && !holder.id.empty());
   lost_ = !ours;
   if (!ours) return;
   revision_ = reply->current.revision;
-  renewed_ = before;
+  if (reply->swapped) renewed_ = before;
 }
 
 }  // namespace cctl::ops

@@ -6,16 +6,16 @@
 
 #include "base/cancel.h"
 #include "ops/event.h"
+#include "ops/fenced_registers.h"
 #include "ops/fleet.h"
 #include "ops/identity.h"
 #include "ops/records.h"
-#include "registry/register.h"
 
 namespace cctl::ops {
 
 struct Operation {
   Fleet& fleet;
-  registry::Registers& registers;
+  FencedRegisters& registers;
   EventSink& events;
   const CancelToken* cancel;
   Identity identity;

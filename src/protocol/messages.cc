@@ -156,6 +156,7 @@ CCTL_FIELDS(ReconfigureRequest) {
   v.maybe("signal", m.signal), v("caller", m.caller);
 }
 CCTL_FIELDS(ForgetRequest) { v("instance", m.instance), v("caller", m.caller); }
+CCTL_FIELDS(FenceRequest) { v("service", m.service), v("caller", m.caller); }
 CCTL_FIELDS(InstanceStatus) {
   v("service", m.service), v("index", m.index), v("generation", m.generation);
   v("version", m.version), v("release_digest", m.release_digest), v("spec_digest", m.spec_digest);
@@ -319,6 +320,7 @@ CCTL_REQUEST(RestartRequest, "restart")
 CCTL_REQUEST(SignalRequest, "signal")
 CCTL_REQUEST(ReconfigureRequest, "reconfigure")
 CCTL_REQUEST(ForgetRequest, "forget")
+CCTL_REQUEST(FenceRequest, "fence")
 CCTL_REQUEST(StatusRequest, "status")
 CCTL_REQUEST(LogsRequest, "logs")
 CCTL_REQUEST(EventsRequest, "events")

@@ -292,6 +292,13 @@ struct ForgetRequest {
   Caller caller;
 };  // → StopReply
 
+// Raises the highest token seen for a service: sent by whoever takes over a lock, so that the old
+// owner's orders are refused from now on.
+struct FenceRequest {
+  std::string service;
+  Caller caller;
+};  // → Empty
+
 struct InstanceStatus {
   std::string service;
   int index = 0;

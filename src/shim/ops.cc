@@ -62,6 +62,7 @@ Ops::Ops(Host& host, Supervisor& supervisor, Registers& registers, Names& names,
   add(&Ops::signal);
   add(&Ops::reconfigure);
   add(&Ops::forget);
+  add(&Ops::fence);
   add(&Ops::status);
   add(&Ops::logs);
   add(&Ops::events);
@@ -187,6 +188,11 @@ Kept Ops::reconfigure(const ReconfigureRequest& request, const Responder& respon
 
 Kept Ops::forget(const ForgetRequest& request, const Responder& responder) {
   supervisor_.forget(request, answer<StopReply>(responder));
+  return nullptr;
+}
+
+Kept Ops::fence(const FenceRequest& request, const Responder& responder) {
+  supervisor_.fence(request, answer<Empty>(responder));
   return nullptr;
 }
 

@@ -51,6 +51,7 @@ class Ops {
   std::shared_ptr<Request> signal(const protocol::SignalRequest&, const Responder&);
   std::shared_ptr<Request> reconfigure(const protocol::ReconfigureRequest&, const Responder&);
   std::shared_ptr<Request> forget(const protocol::ForgetRequest&, const Responder&);
+  std::shared_ptr<Request> fence(const protocol::FenceRequest&, const Responder&);
   std::shared_ptr<Request> status(const protocol::StatusRequest&, const Responder&);
   std::shared_ptr<Request> logs(const protocol::LogsRequest&, const Responder&);
   std::shared_ptr<Request> events(const protocol::EventsRequest&, const Responder&);

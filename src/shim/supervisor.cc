@@ -45,7 +45,7 @@ Result<void> Supervisor::fence(const std::string& service, const Caller& caller)
   if (caller.token == 0) return {};
   uint64_t& highest = host_.state.data().tokens[service];
   if (caller.token < highest)
-    return fail(Code::kRefused,
+    return fail(Code::kLocked,
                 "{}: this order's lock (token {}) was taken over by another operation (token {})",
                 service, caller.token, highest);
   if (caller.token > highest) {
@@ -414,6 +414,13 @@ void Supervisor::reconfigure(const protocol::ReconfigureRequest& request,
     if (request.signal > 0) process->signal(request.signal);  // one that is down reads it at start
   }
   done(protocol::Empty{});
+}
+
+void Supervisor::fence(const protocol::FenceRequest& request, Done<protocol::Empty> done) {
+  if (auto name = parseServiceName(request.service); !name) return done(fail(name.error()));
+  if (auto fenced = fence(request.service, request.caller); !fenced)
+    return done(fail(fenced.error()));
+  answerDurably(std::move(done), protocol::Empty{});
 }
 
 void Supervisor::forget(const protocol::ForgetRequest& request, Done<protocol::StopReply> done) {

@@ -34,6 +34,7 @@ class Supervisor {
   void restart(const protocol::RestartRequest& request, Done<protocol::StartReply> done);
   void signal(const protocol::SignalRequest& request, Done<protocol::Empty> done);
   void reconfigure(const protocol::ReconfigureRequest& request, Done<protocol::Empty> done);
+  void fence(const protocol::FenceRequest& request, Done<protocol::Empty> done);
   void forget(const protocol::ForgetRequest& request, Done<protocol::StopReply> done);
   [[nodiscard]] Result<protocol::GenerationSpec> generation(
       const protocol::GenerationRequest& request);

@@ -874,13 +874,17 @@ class Processes(ShimTest):
         self.client.ask("stop", instance=instance, hold=True, caller={**CALLER, "token": 7})
         with self.assertRaises(ShimError) as caught:
             self.client.ask("start", instance=instance, caller={**CALLER, "token": 6})
-        self.assertEqual(caught.exception.code, "refused")
+        self.assertEqual(caught.exception.code, "locked")
         self.kill_shim()
         client = self.connect()
         with self.assertRaises(ShimError):
             client.ask("start", instance=instance, caller={**CALLER, "token": 6})
         self.assertEqual(client.ask("start", instance=instance,
                                     caller={**CALLER, "token": 7})["state"], "ready")
+        client.ask("fence", service="svc", caller={**CALLER, "token": 9})
+        self.kill_shim()
+        with self.assertRaises(ShimError):
+            self.connect().ask("stop", instance=instance, hold=True, caller={**CALLER, "token": 8})
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root")
     def test_runs_as_another_user(self):

@@ -165,6 +165,7 @@ Corpus sampleRequests() {
   add(GenerationRequest{svc, 1});
   add(StopRequest{svc, 0, true, caller});
   add(SignalRequest{svc, 1, caller});
+  add(FenceRequest{svc.service, caller});
   ReconfigureRequest reconfigure;
   reconfigure.instance = svc;
   reconfigure.generation = 1;
@@ -398,22 +399,21 @@ Target messages() {
   corpus.push_back(encodeReply(sampleSpec()));
   corpus.push_back(encodeReply(sampleEvent(7)));
   corpus.push_back(encodeReply(sampleExit()));
-  return {
-      std::move(corpus), [](const std::string& input, Mutator&) {
-        const auto json = parseJson(input);
-        if (!json) return;
-        roundTrips<HelloRequest, PushRequest, ReleasesRequest, VerifyRequest, AllocateRequest,
-                   PrepareRequest, GenerationRequest, StartRequest, StopRequest, RestartRequest,
-                   SignalRequest, ReconfigureRequest, ForgetRequest, StatusRequest, LogsRequest,
-                   EventsRequest, CoresRequest, CoreReadRequest, DoctorRequest, HooksRequest, ConnectionsRequest,
-                   RegisterReadRequest, RegisterWriteRequest, RegisterListRequest, NamesPushRequest,
-                   NamesRequest, ShutdownRequest, GenerationSpec, Event, ExitReport, NamedService>(
-            *json);
-        if (const auto spec = decode<GenerationSpec>(*json); spec && checkSpec(*spec)) {
-          require(spec->generation > 0, "a spec that was checked has a generation");
-        }
-        if (const auto push = decode<PushRequest>(*json)) (void)manifestOf(*push);
-      }};
+  return {std::move(corpus), [](const std::string& input, Mutator&) {
+            const auto json = parseJson(input);
+            if (!json) return;
+            roundTrips<HelloRequest, PushRequest, ReleasesRequest, VerifyRequest, AllocateRequest,
+                       PrepareRequest, GenerationRequest, StartRequest, StopRequest, RestartRequest,
+                       SignalRequest, FenceRequest, ReconfigureRequest, ForgetRequest,
+                       StatusRequest, LogsRequest, EventsRequest, CoresRequest, CoreReadRequest,
+                       DoctorRequest, HooksRequest, ConnectionsRequest, RegisterReadRequest,
+                       RegisterWriteRequest, RegisterListRequest, NamesPushRequest, NamesRequest,
+                       ShutdownRequest, GenerationSpec, Event, ExitReport, NamedService>(*json);
+            if (const auto spec = decode<GenerationSpec>(*json); spec && checkSpec(*spec)) {
+              require(spec->generation > 0, "a spec that was checked has a generation");
+            }
+            if (const auto push = decode<PushRequest>(*json)) (void)manifestOf(*push);
+          }};
 }
 
 // Half of them with a checksum that holds: else nothing gets as far as the fields.
