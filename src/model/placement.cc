@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <tuple>
 
+#include "model/node_set.h"
+
 namespace cctl {
 namespace {
 
@@ -16,8 +18,9 @@ std::string labelOf(const Inventory& inventory, const HostName& host, const std:
 // Fills hosts one instance at a time.
 class Placer {
  public:
-  Placer(const Inventory& inventory, const Manifest& manifest, const std::map<HostName, int>& load)
-      : inventory_(inventory), manifest_(manifest), load_(load) {
+  Placer(const Inventory& inventory, const Manifest& manifest, const std::map<HostName, int>& load,
+         const std::set<HostName>& closed)
+      : inventory_(inventory), manifest_(manifest), load_(load), closed_(closed) {
     hosts_ = eligibleHosts(inventory, manifest);
     // With a count, a host may hold any number; otherwise exactly per_host.
     room_ = manifest.place.count ? INT32_MAX : manifest.place.per_host;
@@ -39,8 +42,9 @@ class Placer {
       if (at_.count(index) != 0) continue;
       const HostName* host = bestHost();
       if (host == nullptr)
-        return fail(Code::kBadInput, "{}: no host to place instance {} on; add hosts to its place",
-                    manifest_.service, index);
+        return fail(Code::kBadInput,
+                    "{}: no host to place instance {} on; add hosts to its place{}",
+                    manifest_.service, index, closedText());
       put(index, *host);
     }
     Placement placement;
@@ -61,12 +65,20 @@ class Placer {
     return load == load_.end() || !manifest_.place.count ? 0 : load->second;
   }
 
+  std::string closedText() const {
+    std::vector<std::string> names;
+    for (const HostName& host : hosts_)
+      if (closed_.count(host) != 0) names.push_back(host.str());
+    if (names.empty()) return {};
+    return fmt::format(", or take the mark off {} with 'clusterctl undrain'", foldNodeSet(names));
+  }
+
   // Fewest of the spread label's value, fewest on the host, least loaded, first in order.
   const HostName* bestHost() {
     const HostName* best = nullptr;
     std::tuple<int, int, int> least;
     for (const HostName& host : hosts_) {
-      if (placed_[host] >= room_) continue;
+      if (placed_[host] >= room_ || closed_.count(host) != 0) continue;
       const std::tuple<int, int, int> rank{
           manifest_.place.spread.empty()
               ? 0
@@ -82,6 +94,7 @@ class Placer {
   const Inventory& inventory_;
   const Manifest& manifest_;
   const std::map<HostName, int>& load_;
+  const std::set<HostName>& closed_;
   std::vector<HostName> hosts_;
   int room_ = 0;
   std::map<int, HostName> at_;
@@ -106,9 +119,10 @@ int instanceCount(const Inventory& inventory, const Manifest& manifest) {
 }
 
 Result<Placement> placeInstances(const Inventory& inventory, const Manifest& manifest,
-                                 const Placement& previous, const std::map<HostName, int>& load) {
+                                 const Placement& previous, const std::map<HostName, int>& load,
+                                 const std::set<HostName>& closed) {
   const int count = instanceCount(inventory, manifest);
-  Placer placer(inventory, manifest, load);
+  Placer placer(inventory, manifest, load, closed);
   placer.keep(previous, count);
   return placer.fill(count);
 }

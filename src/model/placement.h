@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -29,10 +30,12 @@ int instanceCount(const Inventory& inventory, const Manifest& manifest);
 // past the count are dropped (scale-down removes the highest). New ones go where the spread label
 // (else the service) has the fewest instances, then to the host with the fewest of all of
 // `load`, then by inventory order. Instances of `hosts:` follow the order of the list.
+// Hosts that are `closed` (drained) keep what they have and get nothing new.
 // kBadInput when the hosts cannot hold them.
 [[nodiscard]] Result<Placement> placeInstances(const Inventory& inventory, const Manifest& manifest,
                                                const Placement& previous = {},
-                                               const std::map<HostName, int>& load = {});
+                                               const std::map<HostName, int>& load = {},
+                                               const std::set<HostName>& closed = {});
 
 // Two instances on one host that ask for the same fixed port: one line each; empty when none do.
 std::vector<std::string> checkFixedPorts(const Inventory& inventory,

@@ -13,6 +13,21 @@
 
 namespace cctl {
 
+// A generated file before and after; a side without one is empty. Secrets are blotted out.
+struct FileDifference {
+  std::string path;
+  std::string before, after;
+  friend bool operator==(const FileDifference&, const FileDifference&) = default;
+};
+
+// How a generation differs from what would be rendered today.
+struct Difference {
+  std::vector<std::string> reasons;  // "version 1.0.0 → 1.1.0", "config app.conf", …
+  std::vector<FileDifference> files;
+  bool empty() const { return reasons.empty(); }
+  friend bool operator==(const Difference&, const Difference&) = default;
+};
+
 // One generation of one instance as its host's shim reports it.
 struct ObservedInstance {
   InstanceId id;
@@ -24,6 +39,7 @@ struct ObservedInstance {
   bool current = false;     // what a boot would start
   bool wanted = false;      // its shim keeps it running
   bool up_to_date = false;  // renders to exactly what runs: nothing would change
+  Difference difference;    // why it is not; of current generations only
   std::map<std::string, int> ports;
 };
 

@@ -50,8 +50,9 @@ class Deploy {
   Result<void> place() {
     CCTL_TRY(const Desired desired, readDesired(operation_.registers, request_.service));
     outcome_.previous_version = desired.version;
+    CCTL_TRY(const std::set<HostName> drained, readDrained(operation_.registers));
     CCTL_TRY(placement_, placeInstances(operation_.inventory(), manifest_,
-                                        placementOf(request_.service, desired)));
+                                        placementOf(request_.service, desired), {}, drained));
     const std::vector<std::string> clashes = checkFixedPorts(operation_.inventory(), placement_);
     if (!clashes.empty()) return fail(Code::kBadInput, "{}", clashes.front());
     held_.clear();
@@ -107,7 +108,8 @@ class Deploy {
   }
 
   Result<void> makePlan() {
-    PlanInput input;
+    PlanInput& input = outcome_.planned;
+    input = {};
     input.manifest = &manifest_;
     input.version = request_.version;
     for (const Placed& placed : placement_)
@@ -143,6 +145,7 @@ class Deploy {
     if (placement_ != before) CCTL_CHECK(push());
     change.note(request_.service, {outcome_.previous_version, request_.version.str(), {}});
     CCTL_CHECK(makePlan());
+    if (request_.approve) CCTL_CHECK(request_.approve(outcome_.planned, outcome_.plan));
     CCTL_CHECK(markBegun());
     Rollout rollout(operation_, rolloutInput(), change.lease(request_.service));
     auto done = rollout.run(outcome_.plan);

@@ -1,6 +1,7 @@
 // `deploy SERVICE VERSION`: from the store of releases to running, ready and published.
 #pragma once
 
+#include <functional>
 #include <optional>
 
 #include "ops/push.h"
@@ -15,9 +16,13 @@ struct DeployRequest {
   bool skip_unreachable = false;
   bool dry_run = false;  // ends after the plan: places, pushes and locks nothing
   bool force = false;    // replaces also what is up to date
+  // Asked under the lock, before anything is changed; an error ends the deploy with it. Empty:
+  // whatever the plan is, it is done.
+  std::function<Result<void>(const PlanInput&, const Plan&)> approve;
 };
 
 struct DeployOutcome {
+  PlanInput planned;  // what the plan was made from; `manifest` is the inventory's
   Plan plan;
   std::string previous_version;  // empty: first deploy
   int instances = 0;             // that should run

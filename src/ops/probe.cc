@@ -67,22 +67,22 @@ Result<std::vector<ObservedInstance>> observe(Operation& operation,
     if (!report) return fail(report.error());
     for (const protocol::InstanceStatus& status : report->instances) {
       ObservedInstance observed = observedFrom(host->name, status);
-      if (observed.ready && observed.current && observed.version == version &&
-          status.release_digest == release_digest) {
+      if (observed.current) {
         const protocol::InstanceRef ref{status.service, status.index};
         CCTL_TRY(const auto spec, host->shim->call<protocol::GenerationSpec>(
                                       protocol::GenerationRequest{ref, status.generation},
                                       Deadline::in(kRequestTimeout)));
-        CCTL_TRY(observed.up_to_date, isUpToDate(*host,
-                                                 {&operation.inventory(),
-                                                  &manifest,
-                                                  observed.id,
-                                                  version,
-                                                  release_digest,
-                                                  0,
-                                                  {},
-                                                  &endpoints},
-                                                 spec));
+        CCTL_TRY(observed.difference, compareWithToday(*host,
+                                                       {&operation.inventory(),
+                                                        &manifest,
+                                                        observed.id,
+                                                        version,
+                                                        release_digest,
+                                                        0,
+                                                        {},
+                                                        &endpoints},
+                                                       spec));
+        observed.up_to_date = observed.difference.empty();
       }
       all.push_back(std::move(observed));
     }

@@ -12,6 +12,7 @@ namespace {
 constexpr int kFormat = 1;
 
 std::string desiredKey(const ServiceName& service) { return "desired/" + service.str(); }
+std::string hostKey(const HostName& host) { return "host/" + host.str(); }
 std::string endpointsKey(const ServiceName& service) { return "endpoints/" + service.str(); }
 
 int indexFrom(const std::string& text) {
@@ -147,6 +148,71 @@ Result<std::map<ServiceName, ServiceEndpoints>> readAllEndpoints(registry::Regis
     CCTL_TRY(all[service], readEndpoints(registers, service));
   }
   return all;
+}
+
+JsonText encodeHostMark(const HostMark& mark) {
+  Json stopped = Json::array();
+  for (const InstanceId& id : mark.stopped) stopped.push_back(id.text());
+  return {dumpJson(Json{{"format", kFormat},
+                        {"drained", mark.drained},
+                        {"by", mark.by},
+                        {"at", formatTime(mark.at)},
+                        {"stopped", stopped}})};
+}
+
+Result<HostMark> decodeHostMark(const protocol::RegisterValue& value) {
+  if (value.value.isNull()) return HostMark{};
+  CCTL_TRY(const Json json, parseJson(value.value.text));
+  CCTL_CHECK(checkFormat(json, "host"));
+  try {
+    HostMark mark;
+    mark.drained = json.at("drained");
+    mark.by = json.at("by");
+    mark.at = parseTime(json.at("at").get<std::string>()).value_or(WallTime{});
+    for (const Json& text : json.at("stopped")) {
+      CCTL_TRY(const InstanceId id, parseInstanceId(text.get<std::string>()));
+      mark.stopped.push_back(id);
+    }
+    return mark;
+  } catch (const std::exception& error) {
+    return fail(Code::kCorrupt, "the mark of a host in the registry cannot be read: {}",
+                error.what());
+  }
+}
+
+Result<HostMark> readHostMark(registry::Registers& registers, const HostName& host) {
+  CCTL_TRY(const protocol::RegisterValue value, registers.read(hostKey(host)));
+  return decodeHostMark(value);
+}
+
+Result<HostMark> updateHostMark(registry::Registers& registers, const HostName& host,
+                                const std::function<void(HostMark&)>& change) {
+  const auto next = [&](const protocol::RegisterValue& value) -> Result<JsonText> {
+    CCTL_TRY(HostMark mark, decodeHostMark(value));
+    change(mark);
+    return encodeHostMark(mark);
+  };
+  CCTL_TRY(const protocol::RegisterValue value, registry::update(registers, hostKey(host), next));
+  return decodeHostMark(value);
+}
+
+Result<std::map<HostName, HostMark>> readHostMarks(registry::Registers& registers) {
+  const std::string prefix = hostKey(HostName(""));
+  CCTL_TRY(const std::vector<std::string> keys, registers.list(prefix));
+  std::map<HostName, HostMark> marks;
+  for (const std::string& key : keys) {
+    const HostName host(key.substr(prefix.size()));
+    CCTL_TRY(marks[host], readHostMark(registers, host));
+  }
+  return marks;
+}
+
+Result<std::set<HostName>> readDrained(registry::Registers& registers) {
+  CCTL_TRY(const auto marks, readHostMarks(registers));
+  std::set<HostName> drained;
+  for (const auto& [host, mark] : marks)
+    if (mark.drained) drained.insert(host);
+  return drained;
 }
 
 Result<void> fixReleaseDigest(registry::Registers& registers, const ServiceName& service,

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,24 @@ Placement placementOf(const ServiceName& service, const Desired& desired);
 // Of every service that has any.
 [[nodiscard]] Result<std::map<ServiceName, ServiceEndpoints>> readAllEndpoints(
     registry::Registers& registers);
+
+// host/H: what people said about a host.
+struct HostMark {
+  bool drained = false;  // nothing new is placed there
+  std::string by;
+  WallTime at{};
+  std::vector<InstanceId> stopped;  // by the drain, since they could not be moved
+};
+
+JsonText encodeHostMark(const HostMark& mark);
+// One of a register that was never written says nothing.
+[[nodiscard]] Result<HostMark> decodeHostMark(const protocol::RegisterValue& value);
+[[nodiscard]] Result<HostMark> readHostMark(registry::Registers& registers, const HostName& host);
+[[nodiscard]] Result<HostMark> updateHostMark(registry::Registers& registers, const HostName& host,
+                                              const std::function<void(HostMark&)>& change);
+[[nodiscard]] Result<std::map<HostName, HostMark>> readHostMarks(registry::Registers& registers);
+// The drained ones.
+[[nodiscard]] Result<std::set<HostName>> readDrained(registry::Registers& registers);
 
 // release/S/V: fixes the digest at the first deploy. kRefused when another one stands there.
 [[nodiscard]] Result<void> fixReleaseDigest(registry::Registers& registers,

@@ -1,6 +1,7 @@
 #include "ops/render.h"
 
 #include "model/spec.h"
+#include "ops/difference.h"
 
 namespace cctl::ops {
 namespace {
@@ -96,17 +97,18 @@ Result<protocol::GenerationSpec> renderGeneration(const HostConnection& host,
   return spec;
 }
 
-Result<bool> isUpToDate(const HostConnection& host, GenerationRequestInput input,
-                        const protocol::GenerationSpec& running) {
+Result<Difference> compareWithToday(const HostConnection& host, GenerationRequestInput input,
+                                    const protocol::GenerationSpec& running) {
   input.generation = running.generation;
-  input.ports = running.ports;
+  input.ports.clear();
   for (const Port& port : input.manifest->ports) {
+    // A port that is new has no number before the start: 0 stands for it.
     const auto found = running.ports.find(port.name);
-    if (found == running.ports.end() || (port.fixed && found->second != *port.fixed)) return false;
+    input.ports[port.name] = port.fixed.value_or(
+        static_cast<uint16_t>(found == running.ports.end() ? 0 : found->second));
   }
-  if (running.ports.size() != input.manifest->ports.size()) return false;
   CCTL_TRY(const protocol::GenerationSpec fresh, renderGeneration(host, input));
-  return fresh == running;
+  return differenceOf(running, fresh);
 }
 
 }  // namespace cctl::ops

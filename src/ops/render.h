@@ -1,6 +1,7 @@
 // A generation as a shim needs it, rendered from the inventory against today's endpoints.
 #pragma once
 
+#include "model/plan.h"
 #include "model/render.h"
 #include "ops/operation.h"
 
@@ -26,8 +27,9 @@ struct GenerationRequestInput {
 [[nodiscard]] Result<protocol::GenerationSpec> renderGeneration(
     const HostConnection& host, const GenerationRequestInput& input);
 
-// Whether what runs is what would be rendered now, its number and ports apart.
-[[nodiscard]] Result<bool> isUpToDate(const HostConnection& host, GenerationRequestInput input,
-                                      const protocol::GenerationSpec& running);
+// How what runs differs from what would be rendered now with its number and ports.
+[[nodiscard]] Result<Difference> compareWithToday(const HostConnection& host,
+                                                  GenerationRequestInput input,
+                                                  const protocol::GenerationSpec& running);
 
 }  // namespace cctl::ops

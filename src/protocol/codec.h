@@ -2,6 +2,7 @@
 // field once, and the two visitors here write or read it. Included by .cc files only.
 #pragma once
 
+#include <concepts>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -23,6 +24,13 @@ std::string nameOfEnum(E value) {
     if (candidate == value) return std::string(name);
   return "?";
 }
+
+// Small values that travel as text of their own: text() and fromText().
+template <typename T>
+concept HasText = requires(const T& value, std::string_view text) {
+  { value.text() } -> std::same_as<std::string>;
+  { T::fromText(text) } -> std::same_as<Result<T>>;
+};
 
 class FieldWriter {
  public:
@@ -62,7 +70,9 @@ class FieldWriter {
   }
   template <typename T>
   static Json write(const T& value) {
-    if constexpr (std::is_enum_v<T>) {
+    if constexpr (HasText<T>) {
+      return value.text();
+    } else if constexpr (std::is_enum_v<T>) {
       return nameOfEnum(value);
     } else if constexpr (std::is_arithmetic_v<T> || std::is_same_v<T, std::string>) {
       return value;
@@ -168,7 +178,9 @@ class FieldReader {
   }
   template <typename T>
   static std::string read(const Json& json, T& value) {
-    if constexpr (std::is_enum_v<T>) {
+    if constexpr (HasText<T>) {
+      return readText(json, value);
+    } else if constexpr (std::is_enum_v<T>) {
       return readEnum(json, value);
     } else if constexpr (std::is_integral_v<T>) {
       return readInteger(json, value);
@@ -191,6 +203,15 @@ class FieldReader {
     if (std::is_unsigned_v<T> || number < static_cast<int64_t>(std::numeric_limits<T>::min()))
       return "too small";
     value = static_cast<T>(number);
+    return {};
+  }
+  template <typename T>
+  static std::string readText(const Json& json, T& value) {
+    std::string text;
+    if (std::string problem = read(json, text); !problem.empty()) return problem;
+    auto parsed = T::fromText(text);
+    if (!parsed) return parsed.error().message;
+    value = *parsed;
     return {};
   }
   template <typename E>

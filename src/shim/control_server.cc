@@ -250,7 +250,9 @@ ControlServer::ControlServer(EventLoop& loop, std::function<bool(unsigned uid)> 
                              Begin begin)
     : loop_(loop), is_operator_(std::move(is_operator)), begin_(std::move(begin)) {}
 
-ControlServer::~ControlServer() = default;
+// A connection that has ended is kept until the next turn, and with it the requests that follow the
+// journal or a log: both are gone when the loop is.
+ControlServer::~ControlServer() { loop_.dropSoon(); }
 
 Result<void> ControlServer::listen(const std::string& path) {
   // Open to connect for all: who may say something is decided by the kernel's word on the peer.

@@ -70,6 +70,8 @@ class EventLoop {
   [[nodiscard]] Timer after(Millis delay, Action action);
   // In the next turn, after what is ready now: for work cut into slices.
   void soon(Action action);
+  // Forgets all of that: what it holds may refer to parts that end before the loop does.
+  void dropSoon() { soon_.clear(); }
   // At the end of this turn, before the loop waits again: for one sync on behalf of many changes.
   void atTurnEnd(Action action);
 

@@ -48,6 +48,8 @@ class Backend:
     def up(self):
         if not os.access("/usr/sbin/sshd", os.X_OK):
             raise TestbedError("/usr/sbin/sshd is missing: install the packages of packages.txt")
+        if os.geteuid() == 0:
+            os.makedirs("/run/sshd", exist_ok=True)  # sshd as root wants it, and no boot has made it here
         known = []
         for index, host in self.config["hosts"].items():
             if host["disk_size"]:

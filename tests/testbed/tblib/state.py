@@ -144,10 +144,12 @@ class State:
 
 
 def _remove_tree(path):
-    if stat.S_ISDIR(path.lstat().st_mode):
-        shutil.rmtree(path)
-    else:
+    if not stat.S_ISDIR(path.lstat().st_mode):
         path.unlink()
+        return
+    for directory, _, _ in os.walk(path):  # releases are read-only, which root does not notice
+        os.chmod(directory, 0o700)
+    shutil.rmtree(path)
 
 
 def mounts_below(directory):

@@ -154,3 +154,24 @@ TEST_CASE("long chains need no stack") {
   }
   CHECK(findCycles(services).at(0).size() == 5001);
 }
+
+TEST_CASE("a drained host keeps what it has and gets nothing new") {
+  Inventory inventory;
+  for (const char* name : {"a", "b"}) {
+    inventory.hosts[HostName(name)].name = HostName(name);
+    inventory.host_order.emplace_back(name);
+  }
+  Manifest manifest;
+  manifest.service = ServiceName("s");
+  manifest.place.group = "all";
+  manifest.place.count = 3;
+  const Placement previous = {{{ServiceName("s"), 0}, HostName("a")}};
+  const Placement placed =
+      placeInstances(inventory, manifest, previous, {}, {HostName("a")}).value();
+  CHECK(placed[0].host == HostName("a"));
+  CHECK(placed[1].host == HostName("b"));
+  CHECK(placed[2].host == HostName("b"));
+  const auto none = placeInstances(inventory, manifest, {}, {}, {HostName("a"), HostName("b")});
+  CHECK(none.error().code == Code::kBadInput);
+  CHECK(none.error().message.find("undrain") != std::string::npos);
+}

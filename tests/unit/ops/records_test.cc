@@ -78,3 +78,22 @@ TEST_CASE("the registry remembers its hosts: an edit of the inventory is refused
   CHECK(refused.error().code == Code::kBadInput);
   CHECK(refused.error().message.find("registry members") != std::string::npos);
 }
+
+TEST_CASE("a host's mark survives a round trip, and only drained hosts count as drained") {
+  test::MemoryRegisters registers;
+  CHECK(readDrained(registers)->empty());
+  const HostName host("host1"), other("host2");
+  REQUIRE(updateHostMark(registers, host, [](HostMark& mark) {
+    mark.drained = true;
+    mark.by = "alice@ws1";
+    mark.at = WallTime(Millis(1'700'000'000'000));
+    mark.stopped = {{ServiceName("s"), 3}};
+  }));
+  REQUIRE(updateHostMark(registers, other, [](HostMark& mark) { mark.drained = false; }));
+  const HostMark back = readHostMark(registers, host).value();
+  CHECK(back.by == "alice@ws1");
+  CHECK(back.stopped == std::vector<InstanceId>{{ServiceName("s"), 3}});
+  CHECK(*readDrained(registers) == std::set<HostName>{host});
+  REQUIRE(registers.write("host/bad", 0, {R"({"format":1,"drained":"yes"})"}));
+  CHECK(readDrained(registers).error().code == Code::kCorrupt);
+}
