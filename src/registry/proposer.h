@@ -56,7 +56,9 @@ class SystemRandomness final : public Randomness {  // getrandom(2)
 class View {
  public:
   View(Membership membership, Randomness& randomness)
-      : membership_(std::move(membership)), randomness_(randomness) {}
+      : membership_(std::move(membership)),
+        randomness_(randomness),
+        request_(randomness.next() / 2) {}
 
   const Membership& membership() const { return membership_; }
   // Takes a newer membership of the same cluster; false when it is not newer.
@@ -85,7 +87,7 @@ class View {
   Randomness& randomness_;
   std::map<std::string, Ahead> ahead_;
   uint64_t counter_ = 0;
-  uint64_t request_ = 0;
+  uint64_t request_;  // begins anywhere: a late reply to an earlier View means nothing to this one
 };
 
 // What is wanted of one register.
