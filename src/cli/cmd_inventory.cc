@@ -10,6 +10,8 @@
 #include "model/load.h"
 #include "model/render.h"
 #include "ops/render.h"
+#include "release/allowed_signers.h"
+#include "transport/ssh_config.h"
 
 namespace cctl::cli {
 namespace {
@@ -64,18 +66,40 @@ Json problemsJson(const std::vector<Problem>& problems) {
   return list;
 }
 
+// Of the file that `sign_off.allowed_signers` names: it may lie anywhere, so that loading the
+// inventory does not read it.
+std::vector<Problem> signerProblems(const Inventory& inventory) {
+  std::string file = inventory.sign_off.allowed_signers;
+  if (file.empty()) return {};
+  file = ssh::expandTilde(file, ssh::homeDirectory());
+  Problems problems;
+  const auto text = DiskFiles().read(file);
+  if (text) {
+    (void)release::parseAllowedSigners(*text, file, problems);
+  } else {
+    std::string message = text.error().message;
+    if (message.starts_with(file + ": ")) message.erase(0, file.size() + 2);
+    problems.add({file, 0, 0}, message, "sign_off.allowed_signers names it");
+  }
+  return problems.sorted();
+}
+
 Result<int> runValidate(Context& context) {
   const std::string& dir = context.globals().inventory;
   if (context.json()) {
-    const LoadedInventory loaded = loadInventory(DiskFiles(), dir);
+    LoadedInventory loaded = loadInventory(DiskFiles(), dir);
+    if (loaded.ok()) loaded.problems = signerProblems(*loaded.inventory);
+    const bool valid = loaded.problems.empty();
     context.print(dumpJsonPretty({{"format", 1},
-                                  {"valid", loaded.ok()},
+                                  {"valid", valid},
                                   {"problems", problemsJson(loaded.problems)},
                                   {"warnings", problemsJson(loaded.warnings)}}) +
                   "\n");
-    return loaded.ok() ? 0 : 65;
+    return valid ? 0 : 65;
   }
   CCTL_TRY(const Inventory* inventory, context.inventory());
+  if (const auto problems = signerProblems(*inventory); !problems.empty())
+    return fail(toError(problems));
   context.print(fmt::format("{}: cluster {}: {}, {}, {}: valid\n", dir, inventory->cluster,
                             counted(inventory->hosts.size(), "host"),
                             counted(inventory->services.size(), "service"),

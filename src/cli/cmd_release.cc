@@ -1,4 +1,4 @@
-// release add|list|show|verify, and verify of what is installed and running
+// release add|list|show, and verify of what is installed and running
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
@@ -141,19 +141,6 @@ Result<int> runShow(Context& context, const ReleaseOptions& options) {
   return 0;
 }
 
-Result<int> runVerifyRelease(Context& context, const ReleaseOptions& options) {
-  CCTL_TRY(const release::ReleaseStore store, storeOf(context));
-  CCTL_TRY(const ReleaseInfo info, loadNamed(store, options));
-  CCTL_TRY(const std::vector<std::string> problems, store.check(info));
-  for (const std::string& problem : problems) context.print(problem + "\n");
-  if (!problems.empty())
-    return fail(Code::kRefused, "{} {} in {} is not what was added", info.service, info.version,
-                store.directory());
-  context.print(fmt::format("{} {}: {}, exactly as added\n", info.service, info.version,
-                            counted(info.files.size(), "file")));
-  return 0;
-}
-
 std::function<Run(CLI::App&)> defineNamed(Result<int> (*run)(Context&, const ReleaseOptions&)) {
   return [run](CLI::App& app) -> Run {
     auto options = std::make_shared<ReleaseOptions>();
@@ -243,15 +230,13 @@ Run defineVerify(CLI::App& app) {
 }  // namespace
 
 std::vector<Command> releaseCommands() {
+  std::vector<Command> store = {
+      {"add", "Add a directory or a file as a version", "", defineAdd, {}},
+      {"list", "List what is there", "", defineList, {}},
+      {"show", "Show one release: files, digests, what it needs", "", defineNamed(runShow), {}}};
+  for (Command& command : signOffCommands()) store.push_back(std::move(command));
   return {
-      {"release",
-       "The store of immutable, digested releases",
-       "Releases",
-       {},
-       {{"add", "Add a directory or a file as a version", "", defineAdd, {}},
-        {"list", "List what is there", "", defineList, {}},
-        {"show", "Show one release: files, digests, what it needs", "", defineNamed(runShow), {}},
-        {"verify", "Rehash a release of the local store", "", defineNamed(runVerifyRelease), {}}}},
+      {"release", "The store of immutable, digested, signed releases", "Releases", {}, store},
       {"verify",
        "Check what is installed and what runs, on every host, by digest",
        "Releases",

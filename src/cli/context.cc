@@ -8,6 +8,7 @@
 
 #include "model/disk_files.h"
 #include "model/load.h"
+#include "transport/ssh_config.h"
 
 namespace cctl::cli {
 namespace {
@@ -61,6 +62,11 @@ Result<const Inventory*> Context::inventory() {
   for (const Problem& warning : loaded.warnings) progress_.warning("", warning.text());
   if (!loaded.ok()) return fail(toError(loaded.problems));
   inventory_ = std::move(loaded.inventory);
+  // The model knows no environment.
+  const std::string home = ssh::homeDirectory();
+  inventory_->releases = ssh::expandTilde(inventory_->releases, home);
+  inventory_->sign_off.allowed_signers =
+      ssh::expandTilde(inventory_->sign_off.allowed_signers, home);
   return &*inventory_;
 }
 
@@ -76,10 +82,14 @@ Result<Millis> Context::lockWait() const {
   return wait;
 }
 
+ssh::PassphrasePrompt Context::passphrasePrompt() const {
+  return ::isatty(STDIN_FILENO) ? ssh::PassphrasePrompt(askPassphrase) : nullptr;
+}
+
 ssh::SshPolicy Context::sshPolicy() {
   ssh::SshPolicy policy;
   policy.accept_new = globals_.accept_new;
-  if (::isatty(STDIN_FILENO)) policy.passphrase_prompt = askPassphrase;
+  policy.passphrase_prompt = passphrasePrompt();
   policy.on_notice = [this](const std::string& notice) { progress_.step("", notice); };
   return policy;
 }

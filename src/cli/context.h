@@ -53,6 +53,9 @@ class Context {
   // Everything that operations need; the registers are those of the first registry host.
   [[nodiscard]] Result<ops::Operation*> operation();
 
+  // Asks for the passphrase of a key; empty without a terminal.
+  ssh::PassphrasePrompt passphrasePrompt() const;
+
   // Asks on a terminal unless --yes; elsewhere refuses without it: kUsage.
   [[nodiscard]] Result<void> confirm(const std::string& question);
 

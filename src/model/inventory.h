@@ -12,6 +12,7 @@
 #include "model/manifest.h"
 #include "model/names.h"
 #include "model/problem.h"
+#include "model/sign_off.h"
 
 namespace cctl {
 
@@ -80,6 +81,7 @@ struct Inventory {
   SshSettings ssh;
   std::vector<HostName> registry_hosts;  // 1, 3, 5 or 7
   PortRange ports;
+  SignOff sign_off;
   std::vector<Alert> alerts;  // in the order of the file
   std::map<HostName, Host> hosts;
   std::vector<HostName> host_order;  // as in the file

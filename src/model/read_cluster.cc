@@ -14,6 +14,7 @@ namespace {
 constexpr size_t kMaxHosts = kMaxNodeSet;
 constexpr size_t kMaxAlerts = 64;
 constexpr size_t kMaxAlertArguments = 64;
+constexpr int64_t kMaxSignOffs = 16;
 
 bool isWordCharacter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
@@ -389,11 +390,52 @@ class ClusterReader {
   void readSignOff() {
     const Node* node = map_.find("sign_off");
     if (node == nullptr) return;
+    SignOff& policy = inventory_.sign_off;
     MapReader sign_off(*node, "cluster:sign_off", problems_);
     if (const Node* required = sign_off.find("required"))
-      readTruth(*required, "sign_off.required", problems_);
-    sign_off.find("allowed_signers");
+      policy.required = readTruth(*required, "sign_off.required", problems_).value_or(true);
+    const Node* file = sign_off.find("allowed_signers");
+    if (file != nullptr)
+      policy.allowed_signers = readPath(*file, "sign_off.allowed_signers").value_or("");
+    if (const Node* by = sign_off.find("by")) readSignOffBy(*by);
+    if (const Node* count = sign_off.find("count")) readSignOffCount(*count);
     sign_off.finish();
+    if (file == nullptr && sign_off.ok() && (policy.required || !policy.by.empty()))
+      problems_.add(node->where(), "sign_off: nothing says whose signatures are good",
+                    "name an OpenSSH file of keys, like `allowed_signers: allowed_signers`");
+  }
+
+  void readSignOffBy(const Node& node) {
+    const auto items = readList(node, "sign_off.by", "[\"*@qa.example.com\"]", problems_);
+    if (!items) return;
+    if (items->empty())
+      problems_.add(node.where(), "sign_off.by: names nobody",
+                    "remove it to take anyone's of allowed_signers");
+    for (const Node* item : *items) {
+      const auto pattern = readText(*item, "sign_off.by", problems_);
+      if (!pattern) continue;
+      if (pattern->empty() || pattern->find_first_of("!,") != std::string::npos)
+        problems_.add(
+            item->where(),
+            fmt::format("sign_off.by: \"{}\" is no pattern of one principal", printable(*pattern)),
+            "write names or patterns like \"*@qa.example.com\", each as an item; who "
+            "must not sign does not belong in allowed_signers");
+      inventory_.sign_off.by.push_back(*pattern);
+    }
+  }
+
+  void readSignOffCount(const Node& node) {
+    const auto count = readInteger(node, "sign_off.count", 1, kMaxSignOffs, problems_);
+    if (!count) return;
+    inventory_.sign_off.count = static_cast<int>(*count);
+    const std::vector<std::string>& by = inventory_.sign_off.by;
+    const bool names_only = std::none_of(by.begin(), by.end(), [](const std::string& pattern) {
+      return pattern.find_first_of("*?") != std::string::npos;
+    });
+    if (!by.empty() && names_only && static_cast<size_t>(*count) > by.size())
+      problems_.add(node.where(),
+                    fmt::format("sign_off.count: {} of {} people cannot sign", *count, by.size()),
+                    "lower it, or name more in sign_off.by");
   }
 
   MapReader map_;

@@ -9,8 +9,6 @@ namespace {
 constexpr NotYet kNotYet[] = {
     {"cluster:alerts.on", "host-down"},
     {"cluster:alerts.webhook", ""},
-    {"cluster:sign_off.required", "true"},
-    {"cluster:sign_off.allowed_signers", ""},
     {"cluster:views", ""},
     {"service:boot", "wait"},
     {"service:failover", ""},

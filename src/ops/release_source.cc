@@ -19,7 +19,6 @@ Result<ReleaseInfo> loadUnchanged(const release::ReleaseStore& store, const Serv
 
 Result<ReleaseSource> loadRelease(const Inventory& inventory, const ServiceName& service,
                                   const Version& version, WallTime now) {
-  (void)now;
   const auto store = std::make_shared<release::ReleaseStore>(inventory.releases);
   const auto info = loadUnchanged(*store, service, version);
   if (!info) return fail(info.error());
@@ -27,10 +26,24 @@ Result<ReleaseSource> loadRelease(const Inventory& inventory, const ServiceName&
   if (!problems.empty())
     return fail(Code::kRefused, "{} {} in {} is not what was added: {}", service, version,
                 store->directory(), problems.front());
+  CCTL_TRY(const release::SignOffVerdict signed_off, judgeSignOff(inventory, *store, *info, now));
+  CCTL_CHECK(release::checkSignOff(inventory.sign_off, *info, signed_off));
   return ReleaseSource{
-      *info,
-      [store, info = *info](const FileEntry& file) { return store->openFile(info, file); },
-      {}};
+      *info, [store, info = *info](const FileEntry& file) { return store->openFile(info, file); },
+      signed_off.signers};
+}
+
+Result<release::SignOffVerdict> judgeSignOff(const Inventory& inventory,
+                                             const release::ReleaseStore& store,
+                                             const ReleaseInfo& info, WallTime now) {
+  const SignOff& policy = inventory.sign_off;
+  std::optional<std::vector<release::AllowedSigner>> allowed;
+  if (!policy.allowed_signers.empty()) {
+    CCTL_TRY(allowed, release::loadAllowedSigners(policy.allowed_signers));
+  }
+  CCTL_TRY(const auto signatures, store.signatures(info));
+  return release::judgeSignatures(policy, allowed ? &*allowed : nullptr,
+                                  release::ReleaseStore::sums(info), signatures, now);
 }
 
 std::string signedOffText(const ReleaseSource& release) {

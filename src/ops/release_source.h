@@ -4,6 +4,8 @@
 #include <string>
 
 #include "ops/push.h"
+#include "release/release_store.h"
+#include "release/sign_off.h"
 
 namespace cctl::ops {
 
@@ -13,6 +15,12 @@ namespace cctl::ops {
 [[nodiscard]] Result<ReleaseSource> loadRelease(const Inventory& inventory,
                                                 const ServiceName& service, const Version& version,
                                                 WallTime now);
+
+// Every signature of the release, judged by the inventory's `sign_off`; nothing is refused.
+// kBadInput when allowed_signers cannot be read.
+[[nodiscard]] Result<release::SignOffVerdict> judgeSignOff(const Inventory& inventory,
+                                                           const release::ReleaseStore& store,
+                                                           const ReleaseInfo& info, WallTime now);
 
 // ", signed off by alice@example.com, bob@example.com" for records; empty when nobody signed.
 std::string signedOffText(const ReleaseSource& release);

@@ -26,6 +26,9 @@ namespace {
 constexpr std::string_view kFiles = "files";
 constexpr std::string_view kJsonFile = "release.json";
 constexpr std::string_view kLockFile = ".lock";
+constexpr std::string_view kSignatureFile = "SHA256SUMS.sig";  // as ssh-keygen names it
+constexpr std::string_view kSignatures = "signatures";
+constexpr size_t kMaxSignatures = 64;
 constexpr std::string_view kAddingPrefix = ".adding-";
 // fsync() of this many files one by one is quicker than flushing the whole file system; more are
 // not.
@@ -187,7 +190,7 @@ Result<void> syncIncoming(const std::string& incoming, const std::vector<FileEnt
 
 Result<void> writeIncoming(const std::string& incoming, const ReleaseInfo& release) {
   CCTL_CHECK(
-      replaceFile(paths::join(incoming, paths::kSumsFile), releaseSums(release.files), 0444));
+      replaceFile(paths::join(incoming, paths::kSumsFile), ReleaseStore::sums(release), 0444));
   CCTL_CHECK(replaceFile(paths::join(incoming, kJsonFile), releaseToJson(release), 0444));
   return syncIncoming(incoming, release.files);
 }
@@ -275,8 +278,8 @@ tl::unexpected<Error> failNotFound(const std::string& service_directory, const s
 
 tl::unexpected<Error> failDamaged(const std::string& directory, std::string_view what) {
   return fail(Code::kCorrupt,
-              "{}: {}: the store was changed by hand; remove this directory and add the release "
-              "again from what it was built of",
+              "{}: {}: the store was changed by hand, or written by an older clusterctl; "
+              "remove this directory and add the release again from what it was built of",
               directory, what);
 }
 
@@ -380,7 +383,7 @@ Result<ReleaseInfo> ReleaseStore::load(const ServiceName& service, const Version
                        "release.json is that of " + nameOf(release->service, release->version));
   const auto sums = readFile(paths::join(directory, paths::kSumsFile), kMaxJson);
   if (!sums && sums.error().code != Code::kNotFound) return fail(sums.error());
-  if (!sums || *sums != releaseSums(release->files))
+  if (!sums || *sums != ReleaseStore::sums(*release))
     return failDamaged(directory, "SHA256SUMS is missing or not that of release.json");
   return release;
 }
@@ -400,10 +403,48 @@ Result<std::vector<std::string>> ReleaseStore::check(const ReleaseInfo& release)
   const std::string directory = releaseDirectory(release.service, release.version);
   CCTL_TRY(std::vector<std::string> problems,
            checkTree(paths::join(directory, kFiles), release.files));
-  const auto sums = readFile(paths::join(directory, paths::kSumsFile), kMaxJson);
-  if (!sums || *sums != releaseSums(release.files))
+  const auto found = readFile(paths::join(directory, paths::kSumsFile), kMaxJson);
+  if (!found || *found != sums(release))
     problems.emplace_back("SHA256SUMS: missing or not that of the release");
   return problems;
+}
+
+std::string ReleaseStore::sums(const ReleaseInfo& release) {
+  return fmt::format("# clusterctl-release 1 {} {} {}\n{}", release.service, release.version,
+                     release.digest, releaseSums(release.files));
+}
+
+Result<std::vector<StoredSignature>> ReleaseStore::signatures(const ReleaseInfo& release) const {
+  const std::string directory = releaseDirectory(release.service, release.version);
+  std::vector<std::string> names;
+  if (exists(paths::join(directory, kSignatureFile))) names.emplace_back(kSignatureFile);
+  const std::string more = paths::join(directory, kSignatures);
+  if (exists(more)) {
+    CCTL_TRY(const std::vector<std::string> files, listDir(more));
+    for (const std::string& file : files)
+      if (file.ends_with(".sig")) names.push_back(paths::join(kSignatures, file));
+  }
+  if (names.size() > kMaxSignatures)
+    return fail(Code::kRefused, "{}: {} signatures: remove all but {}", more, names.size(),
+                kMaxSignatures);
+  std::vector<StoredSignature> signatures;
+  for (const std::string& name : names) {
+    // One that cannot be read is no signature, and said to be none.
+    auto text = readFile(paths::join(directory, name), kMaxSignatureFile);
+    signatures.push_back({name, text ? std::move(*text) : std::string()});
+  }
+  return signatures;
+}
+
+Result<std::string> ReleaseStore::addSignature(const ReleaseInfo& release,
+                                               const std::string& text) const {
+  CCTL_TRY(const SshSignature signature, parseSshSignature(text));
+  const std::string directory = releaseDirectory(release.service, release.version);
+  const std::string name =
+      paths::join(kSignatures, sha256Hex(signature.key.blob).substr(0, 32) + ".sig");
+  CCTL_CHECK(makeDirs(paths::join(directory, kSignatures)));
+  CCTL_CHECK(replaceFile(paths::join(directory, name), text, 0644));
+  return name;
 }
 
 }  // namespace cctl::release

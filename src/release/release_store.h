@@ -3,12 +3,19 @@
 //   STORE/SERVICE/VERSION/files/…        the release as it will stand on hosts; 0444 and 0555
 //   STORE/SERVICE/VERSION/SHA256SUMS     cd files && sha256sum -c ../SHA256SUMS
 //   STORE/SERVICE/VERSION/release.json   what it is and needs (release_json.h)
+//   STORE/SERVICE/VERSION/SHA256SUMS.sig, signatures/NAME.sig   who signed it off (sign_off.h): the
+//                                        first is where `ssh-keygen -Y sign` puts its own
 //   STORE/SERVICE/.adding-TAG/           one on its way in: renamed to VERSION when it is all there
 //   STORE/.lock                          flock(2): shared while adding, exclusive while cleaning up
 //
-// A version is there as a whole or not at all, and never changes. Several processes may add at
-// once; of two that add one version, one wins and the other compares. Everything here blocks on the
-// disk. A store object holds no state but its path: threads may share it.
+// SHA256SUMS begins with a line that sha256sum takes for a comment and that names service, version
+// and the digest of the whole, so that what is signed is this version of this service, with its
+// links and executable bits.
+//
+// A version is there as a whole or not at all, and never changes; signatures are added beside it.
+// Several processes may add at once; of two that add one version, one wins and the other compares.
+// Everything here blocks on the disk. A store object holds no state but its path: threads may share
+// it.
 #pragma once
 
 #include <optional>
@@ -20,6 +27,7 @@
 #include "base/fd.h"
 #include "base/result.h"
 #include "model/release_info.h"
+#include "release/sign_off.h"
 #include "release/source_tree.h"
 
 namespace cctl::release {
@@ -66,6 +74,17 @@ class ReleaseStore {
 
   // Reads everything again: "bin/x: content differs", "lib/y: not of this release"; empty: exact.
   [[nodiscard]] Result<std::vector<std::string>> check(const ReleaseInfo& release) const;
+
+  // The bytes that are signed: SHA256SUMS of a release that load() returned.
+  static std::string sums(const ReleaseInfo& release);
+
+  // Every signature file, readable as one or not; none when nobody signed.
+  [[nodiscard]] Result<std::vector<StoredSignature>> signatures(const ReleaseInfo& release) const;
+
+  // Keeps a signature beside the others and returns its name; one by the same key is replaced. Not
+  // judged here.
+  [[nodiscard]] Result<std::string> addSignature(const ReleaseInfo& release,
+                                                 const std::string& text) const;
 
   // STORE/SERVICE/VERSION/files
   std::string filesDirectory(const ServiceName& service, const Version& version) const;

@@ -17,6 +17,8 @@ constexpr char kFailure = 5;             // SSH_AGENT_FAILURE
 constexpr char kRequestIdentities = 11;  // SSH_AGENTC_REQUEST_IDENTITIES
 constexpr char kIdentitiesAnswer = 12;   // SSH_AGENT_IDENTITIES_ANSWER
 constexpr char kSignRequest = 13;        // SSH_AGENTC_SIGN_REQUEST
+constexpr char kSignResponse = 14;       // SSH_AGENT_SIGN_RESPONSE
+constexpr size_t kRsaSha512 = 4;         // SSH_AGENT_RSA_SHA2_512
 constexpr size_t kMaxMessage = 256u << 10;
 
 Result<void> sendAll(int fd, std::string_view bytes, Deadline deadline, const CancelToken* cancel) {
@@ -103,6 +105,23 @@ std::vector<AgentIdentity> AgentDirectory::identities(const std::string& socket,
   if (known != known_.end()) return known->second;
   const auto answer = askAgent(socket, std::string(1, kRequestIdentities), deadline, cancel);
   return known_[socket] = answer ? parseIdentities(*answer) : std::vector<AgentIdentity>{};
+}
+
+Result<std::string> signWithAgent(const std::string& socket, std::string_view blob,
+                                  std::string_view data, Deadline deadline,
+                                  const CancelToken* cancel) {
+  std::string request(1, kSignRequest);
+  putString(request, blob);
+  putString(request, data);
+  putNumber(request, kRsaSha512);  // means nothing to other keys
+  CCTL_TRY(const std::string answer, askAgent(socket, request, deadline, cancel));
+  WireReader reader(std::string_view(answer).substr(1));
+  const std::string_view signature = reader.string();
+  if (answer[0] != kSignResponse || reader.failed())
+    return fail(Code::kRefused,
+                "the agent did not sign: it is locked, was told not to, or the "
+                "key was not touched in time");
+  return std::string(signature);
 }
 
 AgentRelay::AgentRelay(std::string socket, std::vector<AgentIdentity> offered, Deadline deadline,

@@ -32,6 +32,12 @@ class AgentDirectory {
   std::map<std::string, std::vector<AgentIdentity>> known_;
 };
 
+// The agent's signature over `data` by the key (or certificate's key) `blob`, in its wire form; RSA
+// with SHA-512. kRefused when the agent will not.
+[[nodiscard]] Result<std::string> signWithAgent(const std::string& socket, std::string_view blob,
+                                                std::string_view data, Deadline deadline,
+                                                const CancelToken* cancel);
+
 // Serves the agent protocol on one end of a socket pair from a thread of its own: lists `offered`,
 // passes requests to sign to the agent at `socket`. Ends at the deadline or when cancelled: the
 // other end then sees the end of its stream.

@@ -123,9 +123,18 @@ TEST_CASE("mistakes in cluster.yaml") {
       {"registry: {hosts: [h1, h1, h2]}", "h1 is named twice"},
       {"registry: {hosts: h3}", "there is no host \"h3\""},
       {"registry: {}", "registry.hosts is missing"},
-      {"sign_off: {required: true}", "sign_off.required: true is known, but not enforced"},
+      {"sign_off: {required: true}", "sign_off: nothing says whose signatures are good; name an"},
       {"sign_off: {required: maybe}", "is not one of true, false"},
-      {"sign_off: {allowed_signers: f}", "sign_off.allowed_signers is known, but not enforced"},
+      {"sign_off: {by: [x]}", "nothing says whose signatures are good"},
+      {"sign_off: {allowed_signers: ''}", "sign_off.allowed_signers: not a path"},
+      {"sign_off: {allowed_signers: f, by: x}", "sign_off.by: a single value where a list"},
+      {"sign_off: {allowed_signers: f, by: []}", "sign_off.by: names nobody"},
+      {"sign_off: {allowed_signers: f, by: ['!x']}", "\"!x\" is no pattern of one principal"},
+      {"sign_off: {allowed_signers: f, by: ['a,b']}", "\"a,b\" is no pattern of one principal"},
+      {"sign_off: {allowed_signers: f, count: 0}", "sign_off.count: \"0\" is not a whole number"},
+      {"sign_off: {allowed_signers: f, by: [a, b], count: 3}",
+       "sign_off.count: 3 of 2 people cannot sign; lower it"},
+      {"sign_off: {allowed_signers: f, coutn: 1}", "did you mean \"count\"?"},
       {"alerts: [{on: [crash], webhook: 'http://x'}]",
        "alerts.webhook is known, but not enforced by this build; remove it"},
       {"alerts: [{on: [host-down], host_exec: [/x]}]",
@@ -154,6 +163,22 @@ TEST_CASE("mistakes in cluster.yaml") {
     const std::string problems = clusterProblems(std::string(lines) + "\n");
     CHECK_MESSAGE(problems.find(with) != std::string::npos, lines, " → ", problems);
   }
+}
+
+TEST_CASE("who must sign releases off") {
+  const SignOff none = mustLoad(kFull).sign_off;
+  CHECK_FALSE(none.required);
+  CHECK(none.allowed_signers.empty());
+  CHECK(none.count == 1);
+  const SignOff some =
+      mustLoad(
+          "cluster: c\nhosts: {h1: }\n"
+          "sign_off: {required: true, allowed_signers: ../signers, by: [a, 'qa-*'], count: 3}\n")
+          .sign_off;
+  CHECK(some.required);
+  CHECK(some.allowed_signers == "inv/../signers");
+  CHECK(some.by == std::vector<std::string>{"a", "qa-*"});
+  CHECK(some.count == 3);
 }
 
 TEST_CASE("alerts that the shims of the hosts see to") {
