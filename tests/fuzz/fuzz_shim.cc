@@ -24,6 +24,7 @@
 #include "mutate.h"
 #include "protocol/frame.h"
 #include "registry/record_log.h"
+#include "runner.h"
 #include "shim/cores.h"
 #include "shim/generation_files.h"
 #include "shim/hooks.h"
@@ -37,17 +38,10 @@
 namespace cctl::shim {
 namespace {
 
+using fuzz::Corpus;
 using fuzz::Mutator;
-using Corpus = std::vector<std::string>;
-
-constexpr size_t kMostMemory = 512u << 20;  // resident, at any time, sanitizers included
-constexpr unsigned kMostSeconds = 20;       // for one input
-
-void require(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "does not hold: %s\n", what);
-  std::abort();
-}
+using fuzz::require;
+using fuzz::Target;
 
 class TempDir {
  public:
@@ -308,10 +302,6 @@ class Shim {
 // ---- targets -----------------------------------------------------------------------------------
 
 // Each input gets a call; what it needs between calls lives in the closure.
-struct Target {
-  Corpus corpus;
-  std::function<void(const std::string& input, Mutator&)> run;
-};
 
 Target control() {
   auto shim = std::make_shared<Shim>();
@@ -612,70 +602,25 @@ Target proc() {
           }};
 }
 
-const std::map<std::string, Target (*)()>& targets() {
-  static const std::map<std::string, Target (*)()> all = {{"control", control},
-                                                          {"naming", naming},
-                                                          {"frames", frames},
-                                                          {"messages", messages},
-                                                          {"state", state},
-                                                          {"journal", journal},
-                                                          {"hooks", hooks},
-                                                          {"records", records},
-                                                          {"names", names},
-                                                          {"generation", generation},
-                                                          {"release", release},
-                                                          {"identity", identity},
-                                                          {"notification", notification},
-                                                          {"proc", proc}};
+const fuzz::Targets& targets() {
+  static const fuzz::Targets all = {{"control", control},
+                                    {"naming", naming},
+                                    {"frames", frames},
+                                    {"messages", messages},
+                                    {"state", state},
+                                    {"journal", journal},
+                                    {"hooks", hooks},
+                                    {"records", records},
+                                    {"names", names},
+                                    {"generation", generation},
+                                    {"release", release},
+                                    {"identity", identity},
+                                    {"notification", notification},
+                                    {"proc", proc}};
   return all;
-}
-
-size_t residentBytes() {
-  const auto text = readFile("/proc/self/statm", 4096);
-  const size_t space = text ? text->find(' ') : std::string::npos;
-  return space == std::string::npos ? 0
-                                    : std::strtoul(text->c_str() + space, nullptr, 10) *
-                                          static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-}
-
-int run(const std::string& name, double seconds, uint64_t seed) {
-  const auto found = targets().find(name);
-  if (found == targets().end()) return 64;
-  const std::string kept = "fuzz-" + name + ".input";
-  const Fd current(::open(kept.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  Mutator mutator(seed);
-  const Target target = found->second();
-  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
-  size_t count = 0;
-  size_t most = 0;
-  for (; std::chrono::steady_clock::now() < end; ++count) {
-    const std::string input = mutator.input(target.corpus);
-    (void)::ftruncate(current.get(), 0);
-    (void)::pwrite(current.get(), input.data(), input.size(), 0);
-    ::alarm(kMostSeconds);
-    target.run(input, mutator);
-    if (count % 64 == 0) most = std::max(most, residentBytes());
-    require(most < kMostMemory, "memory is bounded");
-  }
-  ::alarm(0);
-  ::unlink(kept.c_str());
-  std::printf("%s: %zu inputs, seed %llu, %zu MiB\n", name.c_str(), count,
-              static_cast<unsigned long long>(seed), most >> 20);
-  return 0;
 }
 
 }  // namespace
 }  // namespace cctl::shim
 
-int main(int argc, char** argv) {
-  const int status = argc < 2 ? 64
-                              : cctl::shim::run(argv[1], argc > 2 ? std::atof(argv[2]) : 2.0,
-                                                argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 1);
-  if (status == 64) {
-    std::fprintf(stderr, "usage: fuzz_shim TARGET [SECONDS [SEED]]; targets:");
-    for (const auto& [name, make] : cctl::shim::targets())
-      std::fprintf(stderr, " %s", name.c_str());
-    std::fprintf(stderr, "\n");
-  }
-  return status;
-}
+int main(int argc, char** argv) { return cctl::fuzz::runFuzzer(cctl::shim::targets(), argc, argv); }
