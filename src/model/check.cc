@@ -7,6 +7,7 @@
 #include "model/dependency_graph.h"
 #include "model/node_set.h"
 #include "model/placement.h"
+#include "model/read_views.h"
 #include "model/reader.h"
 #include "model/render.h"
 #include "model/utf8.h"
@@ -239,6 +240,7 @@ void checkUnusedTemplates(const Inventory& inventory, Problems& warnings) {
 void checkInventory(const Inventory& inventory, Problems& problems, Problems& warnings) {
   for (const auto& [name, manifest] : inventory.services)
     ServiceChecker(inventory, manifest, problems, warnings).check();
+  checkViews(inventory, problems);
   checkCycles(inventory, problems);
   checkUnusedTemplates(inventory, warnings);
 }

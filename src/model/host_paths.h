@@ -143,6 +143,10 @@ inline std::string stateFile(std::string_view root) {
 inline std::string hooksFile(std::string_view root) {
   return join(shimStateDir(root), "hooks.json");
 }
+// The views that this host writes.
+inline std::string viewsFile(std::string_view root) {
+  return join(shimStateDir(root), "views.json");
+}
 // What each installed release consists of.
 inline std::string releaseRecordsDir(std::string_view root) {
   return join(shimStateDir(root), "releases");

@@ -13,6 +13,7 @@
 #include "model/names.h"
 #include "model/problem.h"
 #include "model/sign_off.h"
+#include "model/view.h"
 
 namespace cctl {
 
@@ -83,6 +84,7 @@ struct Inventory {
   PortRange ports;
   SignOff sign_off;
   std::vector<Alert> alerts;  // in the order of the file
+  std::vector<View> views;    // the same
   std::map<HostName, Host> hosts;
   std::vector<HostName> host_order;  // as in the file
   std::map<std::string, std::vector<HostName>> groups;

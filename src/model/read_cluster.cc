@@ -5,6 +5,7 @@
 
 #include "model/host_paths.h"
 #include "model/node_set.h"
+#include "model/read_views.h"
 #include "model/reader.h"
 #include "model/schema.h"
 
@@ -116,6 +117,7 @@ class ClusterReader {
     readRegistry();
     readSignOff();
     readAlerts();
+    if (const Node* views = map_.find("views")) readViews(*views, inventory_, problems_);
     map_.finish();
   }
 

@@ -9,7 +9,6 @@ namespace {
 constexpr NotYet kNotYet[] = {
     {"cluster:alerts.on", "host-down"},
     {"cluster:alerts.webhook", ""},
-    {"cluster:views", ""},
     {"service:boot", "wait"},
     {"service:failover", ""},
     {"service:sign_off", ""},

@@ -206,7 +206,7 @@ class Deploy {
       outcome_.missed = std::move(*missed);
     else
       operation_.events.warning("", "the endpoints were not pushed: " + missed.error().message);
-    pushHooks(operation_, allHosts(operation_.inventory()));
+    pushHostSettings(operation_, allHosts(operation_.inventory()));
   }
 
   Result<void> changeDesired(const std::function<void(Desired&)>& change) {

@@ -300,7 +300,7 @@ class Lifecycle {
     }));
     if (request_.action == Action::kReload || request_.action == Action::kSignal) return {};
     CCTL_TRY(outcome_.missed, pushNames(operation_, {}, allHosts(operation_.inventory())));
-    pushHooks(operation_, allHosts(operation_.inventory()));
+    pushHostSettings(operation_, allHosts(operation_.inventory()));
     return {};
   }
 

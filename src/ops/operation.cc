@@ -2,6 +2,7 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "model/node_set.h"
@@ -52,17 +53,53 @@ protocol::HooksRequest encodeHooks(const std::vector<Alert>& alerts) {
   return request;
 }
 
-// The same request to all, side by side.
-template <typename Request>
-std::vector<Result<protocol::Empty>> callAll(Operation& operation,
-                                             const std::vector<HostConnection*>& connections,
-                                             const Request& request) {
+protocol::ViewKind encodeKind(ViewKind kind) {
+  switch (kind) {
+    case ViewKind::kPrometheus:
+      return protocol::ViewKind::kPrometheus;
+    case ViewKind::kNginx:
+      return protocol::ViewKind::kNginx;
+    case ViewKind::kHaproxy:
+      return protocol::ViewKind::kHaproxy;
+    case ViewKind::kPlain:
+      break;
+  }
+  return protocol::ViewKind::kPlain;
+}
+
+// Those that this host is to write.
+protocol::ViewsRequest encodeViews(const std::vector<View>& views, const HostName& host) {
+  protocol::ViewsRequest request;
+  for (const View& view : views) {
+    if (std::find(view.hosts.begin(), view.hosts.end(), host) == view.hosts.end()) continue;
+    protocol::View one{encodeKind(view.kind), view.path,   {},         view.port, view.name,
+                       view.servers,          view.labels, view.reload};
+    for (const ServiceName& service : view.services) one.services.push_back(service.str());
+    request.views.push_back(std::move(one));
+  }
+  return request;
+}
+
+// A request to each, side by side.
+template <typename RequestOf>
+std::vector<Result<protocol::Empty>> callEach(Operation& operation,
+                                              const std::vector<HostConnection*>& connections,
+                                              RequestOf requestOf) {
   ssh::FanOutOptions options;
   options.forks = operation.fleet.forks();
   return ssh::forEachHost<protocol::Empty>(
       connections.size(), options, [&](size_t i) -> Result<protocol::Empty> {
-        return connections[i]->shim->call<protocol::Empty>(request, Deadline::in(kRequestTimeout));
+        return connections[i]->shim->call<protocol::Empty>(requestOf(*connections[i]),
+                                                           Deadline::in(kRequestTimeout));
       });
+}
+
+// `empty`: nothing is asked for. A shim from before there was such a thing has none to take away.
+void warnOfSetting(Operation& operation, const HostConnection& host, std::string_view what,
+                   const Result<protocol::Empty>& reply, bool empty) {
+  if (reply || (reply.error().code == Code::kBadInput && empty)) return;
+  operation.events.warning(host.name.str(),
+                           fmt::format("{} were not changed: {}", what, reply.error().message));
 }
 
 }  // namespace
@@ -123,24 +160,28 @@ Result<HostErrors> pushNames(Operation& operation, const std::set<ServiceName>& 
   const protocol::NamesPushRequest request = encodeNames(all);
   HostErrors errors;
   const std::vector<HostConnection*> connections = connectedOf(operation.fleet, hosts, errors);
-  const auto replies = callAll(operation, connections, request);
+  const auto replies = callEach(
+      operation, connections, [&](const HostConnection&) -> const auto& { return request; });
   for (size_t i = 0; i < replies.size(); ++i)
     if (!replies[i]) errors.emplace(connections[i]->name, replies[i].error());
   return errors;
 }
 
-void pushHooks(Operation& operation, const std::vector<HostName>& hosts) {
+void pushHostSettings(Operation& operation, const std::vector<HostName>& hosts) {
   HostErrors unreachable;  // told by whoever pushed the names
   const std::vector<HostConnection*> connections = connectedOf(operation.fleet, hosts, unreachable);
-  const protocol::HooksRequest request = encodeHooks(operation.inventory().alerts);
-  const auto replies = callAll(operation, connections, request);
-  for (size_t i = 0; i < replies.size(); ++i) {
-    // A shim from before there were alerts has none to take away.
-    const bool none_to_take =
-        !replies[i] && replies[i].error().code == Code::kBadInput && request.hooks.empty();
-    if (!replies[i] && !none_to_take)
-      operation.events.warning(connections[i]->name.str(),
-                               "alerts were not changed: " + replies[i].error().message);
+  const Inventory& inventory = operation.inventory();
+  const protocol::HooksRequest hooks = encodeHooks(inventory.alerts);
+  const auto hooked = callEach(
+      operation, connections, [&](const HostConnection&) -> const auto& { return hooks; });
+  const auto viewed = callEach(operation, connections, [&](const HostConnection& host) {
+    return encodeViews(inventory.views, host.name);
+  });
+  for (size_t i = 0; i < connections.size(); ++i) {
+    const HostConnection& host = *connections[i];
+    warnOfSetting(operation, host, "alerts", hooked[i], hooks.hooks.empty());
+    warnOfSetting(operation, host, "views", viewed[i],
+                  encodeViews(inventory.views, host.name).views.empty());
   }
 }
 

@@ -61,9 +61,10 @@ struct ConcernedHosts {
                                            const std::set<ServiceName>& services,
                                            const std::vector<HostName>& hosts);
 
-// Gives the hosts that are connected the programs of `alerts`; a shim that has them already does
-// nothing. A warning for each that did not take them: alerts never fail an operation.
-void pushHooks(Operation& operation, const std::vector<HostName>& hosts);
+// Gives the hosts that are connected what the inventory wants of their shims beside services: the
+// programs of `alerts`, and `views`. A shim that has them already does nothing. A warning for each
+// that did not take them: they never fail an operation.
+void pushHostSettings(Operation& operation, const std::vector<HostName>& hosts);
 
 // Blocks for `duration`; kCancelled when the token is set first.
 [[nodiscard]] Result<void> pauseFor(Millis duration, const CancelToken* cancel);

@@ -49,13 +49,20 @@ static auto enumNames(EventKind) {
                     EnumName<K>{K::kLost, "lost"},
                     EnumName<K>{K::kUnhealthy, "unhealthy"},
                     EnumName<K>{K::kHealthy, "healthy"},
-                    EnumName<K>{K::kHook, "hook"}};
+                    EnumName<K>{K::kHook, "hook"},
+                    EnumName<K>{K::kView, "view"}};
 }
 
 static auto enumNames(AlertKind) {
   using K = AlertKind;
   return std::array{EnumName<K>{K::kCrash, "crash"}, EnumName<K>{K::kCrashLoop, "crash-loop"},
                     EnumName<K>{K::kUnhealthy, "unhealthy"}};
+}
+
+static auto enumNames(ViewKind) {
+  using K = ViewKind;
+  return std::array{EnumName<K>{K::kPrometheus, "prometheus"}, EnumName<K>{K::kNginx, "nginx"},
+                    EnumName<K>{K::kHaproxy, "haproxy"}, EnumName<K>{K::kPlain, "plain"}};
 }
 
 std::string stateName(InstanceState state) { return nameOfEnum(state); }
@@ -218,6 +225,12 @@ CCTL_FIELDS(TcpConnection) {
 CCTL_FIELDS(ConnectionsReply) { v("total", m.total); }
 CCTL_FIELDS(Hook) { v("on", m.on), v("argv", m.argv); }
 CCTL_FIELDS(HooksRequest) { v("hooks", m.hooks); }
+CCTL_FIELDS(View) {
+  v("kind", m.kind), v("path", m.path), v.maybe("services", m.services);
+  v.maybe("port", m.port), v.maybe("name", m.name), v.maybe("servers", m.servers);
+  v.maybe("labels", m.labels), v.maybe("reload", m.reload);
+}
+CCTL_FIELDS(ViewsRequest) { v("views", m.views); }
 CCTL_FIELDS(RegisterReadRequest) { v("key", m.key); }
 CCTL_FIELDS(RegisterValue) { v("revision", m.revision), v("value", m.value), v("age", m.age); }
 CCTL_FIELDS(RegisterWriteRequest) {
@@ -329,6 +342,7 @@ CCTL_REQUEST(CoreReadRequest, "core-read")
 CCTL_REQUEST(DoctorRequest, "doctor")
 CCTL_REQUEST(ConnectionsRequest, "connections")
 CCTL_REQUEST(HooksRequest, "hooks")
+CCTL_REQUEST(ViewsRequest, "views")
 CCTL_REQUEST(RegisterReadRequest, "register-read")
 CCTL_REQUEST(RegisterWriteRequest, "register-write")
 CCTL_REQUEST(RegisterListRequest, "register-list")

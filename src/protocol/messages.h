@@ -374,6 +374,7 @@ enum class EventKind {
   kUnhealthy,
   kHealthy,
   kHook,  // a hook of `alerts` failed
+  kView,  // a view could not be written, or its reload failed
 };
 // What an operator may want to be told of at once.
 enum class AlertKind { kCrash, kCrashLoop, kUnhealthy };
@@ -489,6 +490,27 @@ struct Hook {
 // Replaces all hooks of this host; the same again is fine.
 struct HooksRequest {
   std::vector<Hook> hooks;
+};  // → Empty
+
+// ---- views -----------------------------------------------------------------------------------
+
+enum class ViewKind { kPrometheus, kNginx, kHaproxy, kPlain };
+// The names of services, written by the shim for other software whenever they change.
+struct View {
+  ViewKind kind = ViewKind::kPlain;
+  std::string path;                           // the file, absolute or below ROOT/registry/views;
+                                              // of HAProxy its runtime socket
+  std::vector<std::string> services;          // empty: all
+  std::string port;                           // its name; empty: a service's only one
+  std::string name;                           // nginx: the upstream; HAProxy: the backend
+  std::vector<std::string> servers;           // HAProxy: those that may be used
+  std::map<std::string, std::string> labels;  // Prometheus
+  std::vector<std::string> reload;            // run after each change; an absolute path first
+  bool operator==(const View&) const = default;
+};
+// Replaces all views of this host; the same again is fine.
+struct ViewsRequest {
+  std::vector<View> views;
 };  // → Empty
 
 // ---- registers -------------------------------------------------------------------------------
