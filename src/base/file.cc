@@ -118,7 +118,11 @@ Result<void> replaceFile(const std::string& path, std::string_view data, mode_t 
   const std::string temporary = temporaryName(path);
   if (auto written = writeTemporary(temporary, data, mode, sync); !written) {
     ::unlink(temporary.c_str());  // best effort: the write's own error is what matters
-    return written;
+    // The name that a person knows, and the same one each time.
+    Error error = written.error();
+    if (const size_t at = error.message.find(temporary); at != std::string::npos)
+      error.message.replace(at, temporary.size(), path);
+    return fail(std::move(error));
   }
   if (::rename(temporary.c_str(), path.c_str()) != 0) {
     const int error = errno;

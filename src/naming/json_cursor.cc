@@ -32,8 +32,8 @@ bool JsonCursor::fail(const char* what) {
 }
 
 void JsonCursor::blanks() {
-  while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\n' ||
-                                text_[at_] == '\r'))
+  while (at_ < text_.size() &&
+         (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\n' || text_[at_] == '\r'))
     ++at_;
 }
 
@@ -216,8 +216,7 @@ bool JsonCursor::skip() {
         return fail("no value");
     }
     if (!entered) first_ = false;
-    while (!open.empty() &&
-           !(open.back() == '}' ? nextKey(&text) : nextItem())) {
+    while (!open.empty() && !(open.back() == '}' ? nextKey(&text) : nextItem())) {
       if (failed()) return false;
       open.pop_back();
     }

@@ -128,6 +128,16 @@ Daemon::Daemon(std::string root, Identity identity, Inherited inherited, std::st
 
 Daemon::~Daemon() = default;
 
+// What local readers are told follows the processes of this host at once.
+void Daemon::judgeNames() {
+  names_.judge(host_.identity.host, [this](const auto& instance, const auto& ports) {
+    return supervisor_.isReady(instance, ports);
+  });
+  host_.on_state_change = [this](const protocol::InstanceRef& ref) {
+    names_.localChange(ref.service);
+  };
+}
+
 Result<std::unique_ptr<Daemon>> Daemon::open(const std::string& root, SharedFds fds, int anchor) {
   ::umask(022);
   fillStandardFiles();
@@ -173,6 +183,7 @@ Result<void> Daemon::load() {
   loadState();
   CCTL_CHECK(store_.load());
   report(store_.problems());
+  judgeNames();
   CCTL_CHECK(names_.load());
   report(names_.problems());
   if (!registers_) report({registers_.error().message});
@@ -271,6 +282,7 @@ void Daemon::tidyUp() {
 
 int Daemon::run() {
   supervisor_.resume();
+  names_.localChange();  // also of what did not come up
   loop_.run();
   record(EventKind::kShimStop, "shim stopped");
   tidyUp();

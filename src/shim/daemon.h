@@ -40,6 +40,7 @@ class Daemon {
 
   [[nodiscard]] Result<void> load();
   void loadState();
+  void judgeNames();
   [[nodiscard]] Result<void> listen();
   void watchSignals();
   void watchAnchor();

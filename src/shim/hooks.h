@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "shim/host.h"
+#include "shim/program.h"
 
 namespace cctl::shim {
 
@@ -35,10 +36,13 @@ class Hooks {
   const std::vector<protocol::Hook>& hooks() const { return hooks_; }
 
  private:
-  class Run;
   struct Job {
     std::vector<std::string> argv;
     protocol::Event event;
+  };
+  struct Run {
+    Job job;
+    std::unique_ptr<Program> program;
   };
 
   void load();
@@ -47,7 +51,8 @@ class Hooks {
   void beginWaiting();
   void tellProblem();
   void tellDropped();
-  void onEnd(Run& run);
+  void begin(Job job);
+  void onEnd(Program& program);
   void recordFailure(const Job& job, const std::string& how,
                      std::optional<protocol::ExitReport> exit);
 
@@ -59,7 +64,7 @@ class Hooks {
   std::vector<protocol::Hook> hooks_;
   uint64_t observation_ = 0;
   std::deque<Job> waiting_;
-  std::list<std::unique_ptr<Run>> runs_;
+  std::list<Run> runs_;
   size_t dropped_ = 0;
   std::string problem_;  // with the file of hooks; empty once told
   Timer wake_;

@@ -1,9 +1,11 @@
 // What one shim is about and what its parts share.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "base/clock.h"
+#include "protocol/messages.h"
 #include "shim/cgroup.h"
 #include "shim/event_loop.h"
 #include "shim/exit_log.h"
@@ -40,6 +42,8 @@ struct Host {
   Sockets& sockets;
   Cgroups& cgroups;
   int anchor = 0;  // pid; 0: there is none
+  // A process of this instance came into another state.
+  std::function<void(const protocol::InstanceRef&)> on_state_change = {};
 };
 
 }  // namespace cctl::shim

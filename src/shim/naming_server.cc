@@ -20,10 +20,12 @@ class NamingServer::Client {
   }
 
   void onChange(const std::string& service) {
-    if (watched_.count(service) == 0) return;
     stale_.insert(service);
-    pump();
+    // One that has not taken the last line is told when it has.
+    if (!out_) pump();
   }
+
+  const std::set<std::string>& watched() const { return watched_; }
 
  private:
   void onEvents(uint32_t events) {
@@ -41,7 +43,7 @@ class NamingServer::Client {
 
   // The rest waits while an answer does: what a client may make us hold is bounded.
   void takeLines() {
-    while (out_.empty() && !ended_ && !last_) {
+    while (!out_ && !ended_ && !last_) {
       const size_t end = in_.find('\n');
       if (end == std::string::npos) break;
       const std::string line = in_.substr(0, end);
@@ -61,26 +63,34 @@ class NamingServer::Client {
       if (!name->is_string() || !parseServiceName(name->get<std::string>()))
         return complain("that is not the name of a service");
       const auto service = name->get<std::string>();
-      if (verb[0] == 'w' && watched_.size() >= kMaxWatches) return complain("too many watches");
-      if (verb[0] == 'w') watched_.insert(service);
-      out_ += server_.names_.lineFor(service);
-      return;
+      if (verb[0] == 'w' && watched_.size() >= kMaxWatches && watched_.count(service) == 0)
+        return complain("too many watches");
+      if (verb[0] == 'w' && watched_.insert(service).second) server_.watchers_[service].insert(id_);
+      return say(server_.lineOf(service));
     }
     complain("say {\"resolve\":\"SERVICE\"} or {\"watch\":\"SERVICE\"}");
   }
 
   void complain(const std::string& why) {
-    out_ += dumpJson(Json{{"error", {{"code", "bad-input"}, {"message", why}}}}) + "\n";
+    say(std::make_shared<const std::string>(
+        dumpJson(Json{{"error", {{"code", "bad-input"}, {"message", why}}}}) + "\n"));
     last_ = true;
     in_.clear();
   }
 
+  void say(Line line) {
+    out_ = std::move(line);
+    sent_ = 0;
+  }
+
   bool writeSome() {
-    while (!out_.empty()) {
-      const ssize_t put = ::send(fd_.get(), out_.data(), out_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (out_) {
+      const ssize_t put = ::send(fd_.get(), out_->data() + sent_, out_->size() - sent_,
+                                 MSG_NOSIGNAL | MSG_DONTWAIT);
       if (put < 0 && errno == EINTR) continue;
       if (put < 0) return errno == EAGAIN;
-      out_.erase(0, static_cast<size_t>(put));
+      sent_ += static_cast<size_t>(put);
+      if (sent_ == out_->size()) out_.reset();
     }
     return true;
   }
@@ -88,15 +98,15 @@ class NamingServer::Client {
   void pump() {
     if (ended_) return;
     if (!writeSome()) return end();
-    while (out_.empty() && !stale_.empty()) {
-      out_ = server_.names_.lineFor(*stale_.begin());
+    while (!out_ && !stale_.empty()) {
+      say(server_.lineOf(*stale_.begin()));
       stale_.erase(stale_.begin());
       if (!writeSome()) return end();
     }
-    if (out_.empty() && last_) return end();
+    if (!out_ && last_) return end();
     // Its next lines wait while it does not read.
-    watch_.change(out_.empty() ? EPOLLIN : EPOLLOUT);
-    if (out_.empty() && in_.find('\n') != std::string::npos) {
+    watch_.change(out_ ? EPOLLOUT : EPOLLIN);
+    if (!out_ && in_.find('\n') != std::string::npos) {
       takeLines();
       pump();
     }
@@ -113,7 +123,8 @@ class NamingServer::Client {
   Fd fd_;
   Watch watch_;
   std::string in_;
-  std::string out_;
+  Line out_;
+  size_t sent_ = 0;  // of out_
   std::set<std::string> watched_;
   std::set<std::string> stale_;  // changed since it was last told
   bool last_ = false;
@@ -124,7 +135,7 @@ NamingServer::NamingServer(EventLoop& loop, Names& names) : loop_(loop), names_(
   names_.onChange([this](const std::string& service) { onChange(service); });
 }
 
-NamingServer::~NamingServer() { names_.onChange(nullptr); }
+NamingServer::~NamingServer() = default;
 
 Result<void> NamingServer::listen(const std::string& path) {
   CCTL_TRY(socket_, listenUnix(path, 0666));
@@ -154,11 +165,37 @@ void NamingServer::admit(Fd fd) {
   client->open();
 }
 
-void NamingServer::onChange(const std::string& service) {
-  const auto clients = clients_;
-  for (const auto& [id, client] : clients) client->onChange(service);
+// Made once for all who are told the same. Only of what is watched: anybody may ask for any name.
+NamingServer::Line NamingServer::lineOf(const std::string& service) {
+  if (watchers_.count(service) == 0)
+    return std::make_shared<const std::string>(names_.lineFor(service));
+  auto& known = lines_[service];
+  if (Line line = known.lock()) return line;
+  auto line = std::make_shared<const std::string>(names_.lineFor(service));
+  known = line;
+  return line;
 }
 
-void NamingServer::drop(uint64_t id) { clients_.erase(id); }
+void NamingServer::onChange(const std::string& service) {
+  lines_.erase(service);
+  const auto watchers = watchers_.find(service);
+  if (watchers == watchers_.end()) return;
+  const Line line = lineOf(service);  // kept until all are told
+  // A client that ends, or watches more, changes neither map before this is over.
+  for (const uint64_t id : watchers->second) clients_.at(id)->onChange(service);
+}
+
+void NamingServer::drop(uint64_t id) {
+  const auto client = clients_.find(id);
+  for (const std::string& service : client->second->watched()) {
+    const auto watchers = watchers_.find(service);
+    watchers->second.erase(id);
+    if (watchers->second.empty()) {
+      watchers_.erase(watchers);
+      lines_.erase(service);
+    }
+  }
+  clients_.erase(client);
+}
 
 }  // namespace cctl::shim

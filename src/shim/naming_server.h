@@ -1,7 +1,7 @@
 // The naming socket: one JSON object a line, for any local process.
 //   {"resolve":"NAME"}  answered once
 //   {"watch":"NAME"}    answered at once and again at every change, until closed
-// A reader that is slow gets the newest state, not every one between.
+// A reader that is slow gets the newest state, not every one between, and keeps nobody waiting.
 #pragma once
 
 #include <map>
@@ -15,7 +15,7 @@ namespace cctl::shim {
 
 class NamingServer {
  public:
-  static constexpr size_t kMaxClients = 1024;
+  static constexpr size_t kMaxClients = 4096;
   static constexpr size_t kMaxLine = 4096;
   static constexpr size_t kMaxWatches = 256;  // of one client
 
@@ -26,11 +26,14 @@ class NamingServer {
 
  private:
   class Client;
+  // What waits to be sent; shared by all who are told the same.
+  using Line = std::shared_ptr<const std::string>;
 
   void onAccept();
   void admit(Fd fd);
   void onChange(const std::string& service);
   void drop(uint64_t id);
+  Line lineOf(const std::string& service);
 
   EventLoop& loop_;
   Names& names_;
@@ -39,6 +42,9 @@ class NamingServer {
   Timer rest_;
   uint64_t next_id_ = 1;
   std::map<uint64_t, std::shared_ptr<Client>> clients_;
+  std::map<std::string, std::set<uint64_t>> watchers_;  // service → clients
+  // The newest line of a service that was told of: until it changes, every reader gets the same.
+  std::map<std::string, std::weak_ptr<const std::string>> lines_;
 };
 
 }  // namespace cctl::shim

@@ -48,7 +48,8 @@ Ops::Ops(Host& host, Supervisor& supervisor, Registers& registers, Names& names,
       registers_(registers),
       names_(names),
       facts_(std::move(facts)),
-      hooks_(host.root, host.identity, host.loop, host.journal) {
+      hooks_(host.root, host.identity, host.loop, host.journal),
+      views_(host.root, host.identity, host.loop, host.journal, names) {
   add(&Ops::hello);
   add(&Ops::push);
   add(&Ops::releases);
@@ -71,6 +72,7 @@ Ops::Ops(Host& host, Supervisor& supervisor, Registers& registers, Names& names,
   add(&Ops::doctor);
   add(&Ops::connections);
   add(&Ops::hooks);
+  add(&Ops::views);
   add(&Ops::registerRead);
   add(&Ops::registerWrite);
   add(&Ops::registerList);
@@ -262,6 +264,14 @@ Kept Ops::connections(const ConnectionsRequest& request, const Responder& respon
 
 Kept Ops::hooks(const HooksRequest& request, const Responder& responder) {
   if (auto replaced = hooks_.replace(request.hooks); !replaced)
+    responder.error(replaced.error());
+  else
+    responder.reply(encodeReply(Empty{}));
+  return nullptr;
+}
+
+Kept Ops::views(const ViewsRequest& request, const Responder& responder) {
+  if (auto replaced = views_.replace(request.views); !replaced)
     responder.error(replaced.error());
   else
     responder.reply(encodeReply(Empty{}));

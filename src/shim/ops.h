@@ -14,6 +14,7 @@
 #include "shim/host.h"
 #include "shim/names.h"
 #include "shim/supervisor.h"
+#include "shim/views.h"
 
 namespace cctl::shim {
 
@@ -60,6 +61,7 @@ class Ops {
   std::shared_ptr<Request> doctor(const protocol::DoctorRequest&, const Responder&);
   std::shared_ptr<Request> connections(const protocol::ConnectionsRequest&, const Responder&);
   std::shared_ptr<Request> hooks(const protocol::HooksRequest&, const Responder&);
+  std::shared_ptr<Request> views(const protocol::ViewsRequest&, const Responder&);
   std::shared_ptr<Request> registerRead(const protocol::RegisterReadRequest&, const Responder&);
   std::shared_ptr<Request> registerWrite(const protocol::RegisterWriteRequest&, const Responder&);
   std::shared_ptr<Request> registerList(const protocol::RegisterListRequest&, const Responder&);
@@ -73,6 +75,7 @@ class Ops {
   Names& names_;
   ShimFacts facts_;
   Hooks hooks_;
+  Views views_;
   std::map<std::string, Handler, std::less<>> handlers_;
 };
 

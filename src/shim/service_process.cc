@@ -163,6 +163,7 @@ void ServiceProcess::enter(State state) {
   state_ = state;
   since_ = host_.loop.clock().wall();
   timer_.reset();
+  if (host_.on_state_change) host_.on_state_change(ref());
   GenerationRecord& memo = memory();
   memo.since = since_;
   if (state != State::kFailed) memo.failure.clear();

@@ -76,7 +76,7 @@ Result<GenerationRecord*> Supervisor::chooseGeneration(InstanceRecord& record, i
   return chosen;
 }
 
-ServiceProcess* Supervisor::findProcess(const InstanceRef& ref, int generation) {
+ServiceProcess* Supervisor::findProcess(const InstanceRef& ref, int generation) const {
   const auto found = processes_.find({ref, generation});
   return found == processes_.end() ? nullptr : found->second.get();
 }
@@ -620,6 +620,20 @@ std::vector<protocol::InstanceStatus> Supervisor::status(const std::string& serv
     }
   }
   return found;
+}
+
+std::optional<bool> Supervisor::isReady(const InstanceRef& ref,
+                                        const std::map<std::string, int>& ports) const {
+  const InstanceRecord* record = host_.state.find(ref);
+  std::optional<bool> ready;
+  // Generations with passed sockets have the same ports: one of them is enough.
+  for (const GenerationRecord& generation :
+       record ? record->generations : std::vector<GenerationRecord>()) {
+    if (generation.ports != ports) continue;
+    const ServiceProcess* process = findProcess(ref, generation.generation);
+    ready = ready.value_or(false) || (process && process->state() == InstanceState::kReady);
+  }
+  return ready;
 }
 
 std::vector<Supervisor::Running> Supervisor::running() const {

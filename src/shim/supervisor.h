@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,11 @@ class Supervisor {
   // The log of an instance that this host knows; null otherwise.
   std::shared_ptr<LogFile> logOf(const protocol::InstanceRef& ref);
 
+  // Whether a process of the generation that has these ports is ready; nullopt when the instance
+  // has none such.
+  std::optional<bool> isReady(const protocol::InstanceRef& ref,
+                              const std::map<std::string, int>& ports) const;
+
   struct Running {
     protocol::InstanceRef ref;
     std::string version;
@@ -69,7 +75,7 @@ class Supervisor {
   [[nodiscard]] Result<InstanceRecord*> instance(const protocol::InstanceRef& ref);
   [[nodiscard]] Result<GenerationRecord*> chooseGeneration(InstanceRecord& record, int generation);
   [[nodiscard]] Result<ServiceProcess*> process(const protocol::InstanceRef& ref, int generation);
-  ServiceProcess* findProcess(const protocol::InstanceRef& ref, int generation);
+  ServiceProcess* findProcess(const protocol::InstanceRef& ref, int generation) const;
   std::vector<ServiceProcess*> processesOf(const protocol::InstanceRef& ref, int generation);
   LogFile& openLog(const protocol::InstanceRef& ref, LogLimits limits);
   ReservedPorts reservedPorts(const protocol::AllocateRequest& request);

@@ -354,8 +354,7 @@ TEST_CASE(
     CHECK(names.lineFor("c").find("\"known\":false") != std::string::npos);
     const uint64_t before = names.generation();
     disk.clock.advance(Millis(200));
-    disk.loop.turn(Millis(0));
-    CHECK(names.generation() == before + 1);
+    turnUntil(disk.loop, [&] { return names.generation() == before + 1; });
   }
   const auto registry = parseJson(*readFile(disk.dir / "registry/registry.json"));
   REQUIRE(registry);
@@ -380,6 +379,136 @@ TEST_CASE("names: a malformed push changes nothing") {
   CHECK_FALSE(names.apply({named("a", 1, "[]"), named("../x", 1, "[]")}));
   CHECK_FALSE(names.apply({named("a", 1, "[]"), named("b", 1, "{}")}));
   CHECK(names.all().services.empty());
+}
+
+// What a file or a line shows of the endpoints of host1.
+std::string stateIn(const std::string& text) {
+  const auto json = parseJson(text);
+  REQUIRE(json);
+  const Json& endpoint = (*json)["endpoints"][0];
+  const std::string registered = endpoint.value("registered", "");
+  return endpoint["state"].get<std::string>() + (registered.empty() ? "" : "/" + registered);
+}
+
+TEST_CASE("names: a process of this host that is not ready is unhealthy to local readers at once") {
+  Disk disk;
+  const std::string list =
+      R"([{"address":"10.0.0.1","host":"host1","instance":"a/0","ports":{"main":80},)"
+      R"("state":"ready","version":"1"}])";
+  bool ready = true;
+  std::map<std::string, int> ports{{"main", 80}};
+  const auto judge = [&](Names& names, const char* host) {
+    names.judge(host, [&](const protocol::InstanceRef& ref, const auto& asked) {
+      CHECK(ref.service == "a");
+      return asked == ports ? std::optional<bool>(ready) : std::nullopt;
+    });
+  };
+  const std::string file = disk.dir / "registry/services/a.json";
+  {
+    Names names(disk.dir.path(), "demo", disk.loop);
+    judge(names, "host1");
+    REQUIRE(names.load());
+    std::vector<std::string> told;
+    names.onChange(
+        [&](const std::string& service) { told.push_back(stateIn(names.lineFor(service))); });
+    REQUIRE(names.apply({named("a", 3, list)}));
+    ready = false;
+    names.localChange("a");
+    CHECK(told.size() == 1);  // not in the middle of the turn
+    disk.loop.turn(Millis(0));
+    CHECK(told == std::vector<std::string>{"ready", "unhealthy/ready"});
+    CHECK(stateIn(*readFile(file)) == "unhealthy/ready");
+    CHECK(names.revisionOf("a") == 3);
+    CHECK(names.all().services[0].endpoints.text == list);
+    names.localChange("a");  // still the same
+    disk.loop.turn(Millis(0));
+    CHECK(told.size() == 2);
+    REQUIRE(names.apply({named("a", 4, list)}));  // a push does not hide it
+    CHECK(told.back() == "unhealthy/ready");
+    ready = true;
+    names.localChange();
+    disk.loop.turn(Millis(0));
+    CHECK(told.back() == "ready");
+    CHECK(stateIn(*readFile(file)) == "ready");
+    ready = false;
+    names.localChange();
+    disk.loop.turn(Millis(0));
+  }
+  // The next shim knows what is registered, though the file shows what was the case.
+  Names again(disk.dir.path(), "demo", disk.loop);
+  judge(again, "host1");
+  REQUIRE(again.load());
+  CHECK(again.all().services[0].endpoints.text == list);
+  // An instance with other ports, or of another host, is not this one's to judge.
+  ports = {{"main", 81}};
+  again.localChange();
+  disk.loop.turn(Millis(0));
+  CHECK(stateIn(again.lineFor("a")) == "ready");
+  Names other(disk.dir.path(), "demo", disk.loop);
+  ports = {{"main", 80}};
+  judge(other, "host2");
+  REQUIRE(other.load());
+  other.localChange();
+  disk.loop.turn(Millis(0));
+  CHECK(stateIn(other.lineFor("a")) == "ready");
+}
+
+TEST_CASE("names: what comes from disk is as of its revision until a push confirms it") {
+  Disk disk;
+  {
+    Names names(disk.dir.path(), "demo", disk.loop);
+    REQUIRE(names.load());
+    REQUIRE(names.apply({named("a", 2, "[]"), named("b", 3, "[]")}));
+    CHECK(names.lineFor("a").find("as_of") == std::string::npos);
+  }
+  Names names(disk.dir.path(), "demo", disk.loop);
+  REQUIRE(names.load());
+  CHECK(names.lineFor("a") ==
+        "{\"format\":1,\"service\":\"a\",\"revision\":2,\"as_of\":2,\"endpoints\":[]}\n");
+  const auto marked = [&](const char* path) {
+    return readFile(disk.dir / path).value_or("").find("\"as_of\":2") != std::string::npos;
+  };
+  turnUntil(disk.loop,
+            [&] { return marked("registry/services/a.json") && marked("registry/registry.json"); });
+  int told = 0;
+  names.onChange([&](const std::string&) { ++told; });
+  const auto applied = names.apply({named("a", 2, "[]")});
+  REQUIRE(applied);
+  CHECK(applied->empty());
+  CHECK(told == 1);
+  CHECK_FALSE(marked("registry/services/a.json"));
+  REQUIRE(names.apply({named("a", 2, "[]")}));
+  CHECK(told == 1);
+}
+
+TEST_CASE("names: a registry of many services is written in slices and read by lines") {
+  Disk disk;
+  std::vector<protocol::NamedService> many;
+  for (int i = 0; i < 500; ++i)
+    many.push_back(named("s" + std::to_string(i), 1, "[\"" + std::string(1000, 'x') + "\"]"));
+  uint64_t before = 0;
+  {
+    Names names(disk.dir.path(), "demo", disk.loop);
+    REQUIRE(names.load());
+    before = names.generation();
+    REQUIRE(names.apply(many));
+    turnUntil(disk.loop, [&] { return names.generation() == before + 1; });
+  }
+  const auto text = readFile(disk.dir / "registry/registry.json");
+  REQUIRE(text);
+  CHECK((*parseJson(*text))["services"].size() == 500);
+  REQUIRE(removeTree(disk.dir / "registry/services"));
+  Names again(disk.dir.path(), "demo", disk.loop);
+  REQUIRE(again.load());
+  CHECK(again.problems().empty());
+  CHECK(again.services().size() == 500);
+  CHECK(again.generation() == before + 1);
+  // Laid out in another way, by whoever restored it.
+  REQUIRE(removeTree(disk.dir / "registry/services"));
+  REQUIRE(replaceFile(disk.dir / "registry/registry.json", dumpJsonPretty(*parseJson(*text))));
+  Names pretty(disk.dir.path(), "demo", disk.loop);
+  REQUIRE(pretty.load());
+  CHECK(pretty.services().size() == 500);
 }
 
 TEST_CASE("proc: the command name may hold anything") {
