@@ -70,6 +70,8 @@ std::string deployResult(const ops::DeployRequest& request, const ops::DeployOut
                          counted(static_cast<size_t>(outcome.instances), "instance"));
     if (!outcome.plan.held.empty())
       text += fmt::format(", {} stopped by hand", outcome.plan.held.size());
+    if (!outcome.failures.empty())
+      text += fmt::format(", {} failed and stay as they were", outcome.failures.size());
     if (!outcome.skipped.empty()) text += fmt::format("; left out: {}", foldHosts(outcome.skipped));
     return text + "\n";
   }
@@ -81,6 +83,11 @@ std::string deployResult(const ops::DeployRequest& request, const ops::DeployOut
           "{}: interrupted after {}; what was under way was put back, instances done before stay: "
           "see "
           "'clusterctl status {}', run the same command to go on\n",
+          what, took, request.service);
+    case Code::kFailed:
+      return fmt::format(
+          "{}: failed after {} and stopped there, not rolled back: instances done stay: see "
+          "'clusterctl status {}'\n",
           what, took, request.service);
     default:
       return fmt::format("{}: NOT put back: {}\nsee 'clusterctl status {}'\n", what,
@@ -94,6 +101,8 @@ int deployExitCode(const ops::DeployOutcome& outcome) {
                               outcome.error->code == Code::kCancelled
                           ? outcome.error->code
                           : Code::kPartial);
+  for (const ops::InstanceFailure& failure : outcome.failures)
+    if (!failure.unreachable) return kExitFailed;
   return outcome.skipped.empty() ? kExitOk : kExitUnreachable;
 }
 
@@ -101,6 +110,7 @@ struct DeployOptions {
   std::string service, version;
   bool skip_unreachable = false;
   bool force = false;
+  bool no_rollback = false;
 };
 
 Result<int> runDeploy(Context& context, const DeployOptions& options) {
@@ -113,6 +123,7 @@ Result<int> runDeploy(Context& context, const DeployOptions& options) {
   request.skip_unreachable = options.skip_unreachable;
   request.dry_run = context.globals().dry_run;
   request.force = options.force;
+  request.roll_back = !options.no_rollback;
   CCTL_TRY(const ops::ReleaseSource release,
            ops::loadRelease(*inventory, request.service, request.version, SystemClock().wall()));
   CCTL_TRY(ops::Operation * operation, context.operation());
@@ -136,6 +147,8 @@ Run defineDeploy(CLI::App& app) {
   app.add_option("VERSION", options->version, "A version of the release store")->required();
   app.add_flag("--skip-unreachable", options->skip_unreachable,
                "Leave out hosts that cannot be reached");
+  app.add_flag("--no-rollback", options->no_rollback,
+               "When it fails, leave the instances that are done as they are");
   app.add_flag("--force", options->force, "Replace also instances that are as they should be");
   return [options](Context& context) { return runDeploy(context, *options); };
 }

@@ -106,9 +106,13 @@ struct Batch {
 };
 
 struct Upgrade {
+  std::optional<Batch> canary;  // replaced before all others
   Batch batch;
   UpgradeOrder order = UpgradeOrder::kStopFirst;
-  Millis drain{0};
+  Millis drain{5'000};      // at most: it ends when nobody is connected any more
+  Millis observe{0};        // how long new instances must stay ready before they count as good
+  int max_failures = 0;     // instances that may fail before all is put back
+  int max_unreachable = 0;  // hosts that may be out of reach
 };
 
 enum class OnChange { kNone, kReload, kRestart };

@@ -7,9 +7,6 @@
 namespace cctl {
 namespace {
 
-// Shortest drain after a withdrawal: what readers need to hear of it.
-constexpr Millis kLeastDrain{1'000};
-
 struct Change {
   Placed target;
   std::vector<OldGeneration> old;  // that run on the target's host
@@ -27,6 +24,32 @@ const ObservedInstance* principal(const std::vector<const ObservedInstance*>& ge
     if (!best || rank(*generation) > rank(*best)) best = generation;
   return best;
 }
+
+// How many come next: the canary once, then batch by batch.
+class Batches {
+ public:
+  Batches(const Upgrade& upgrade, int total, size_t batch)
+      : canary_(upgrade.canary ? static_cast<size_t>(upgrade.canary->of(total)) : 0),
+        batch_(batch) {}
+
+  void setBatch(size_t batch) { batch_ = batch; }
+  bool isCanary() const { return canary_ > 0; }
+  size_t take() {
+    const size_t size = canary_ > 0 ? canary_ : batch_;
+    canary_ = 0;
+    return std::max<size_t>(size, 1);
+  }
+
+ private:
+  size_t canary_;
+  size_t batch_;
+};
+
+void addTitle(Wave& wave, const std::string& title) {
+  wave.title += (wave.title.empty() ? "" : ", ") + title;
+}
+
+Millis drainTime(const Manifest& manifest) { return std::max(kLeastDrain, manifest.upgrade.drain); }
 
 using ByPlace = std::map<Placed, std::vector<const ObservedInstance*>>;
 
@@ -50,7 +73,10 @@ std::string titleOf(const Placed& target, const ObservedInstance* old, const Ver
 
 class Planner {
  public:
-  explicit Planner(const PlanInput& input) : input_(input), groups_(groupByPlace(input.observed)) {}
+  explicit Planner(const PlanInput& input)
+      : input_(input),
+        groups_(groupByPlace(input.observed)),
+        batches_(input.manifest->upgrade, static_cast<int>(input.placement.size()), 1) {}
 
   Plan plan() {
     for (const Placed& placed : input_.placement) classify(placed);
@@ -58,8 +84,10 @@ class Planner {
                                      [](const ObservedInstance& o) { return o.running; });
     const auto batch = static_cast<size_t>(
         input_.manifest->upgrade.batch.of(static_cast<int>(input_.placement.size())));
-    addWaves(creates_, serving ? batch : creates_.size(), &Planner::addCreate);
-    addWaves(replacements_, batch, &Planner::addReplacement);
+    batches_.setBatch(serving ? batch : creates_.size());
+    addWaves(creates_, &Planner::addCreate);
+    batches_.setBatch(batch);
+    addWaves(replacements_, &Planner::addReplacement);
     addRemovals();
     return std::move(plan_);
   }
@@ -93,18 +121,18 @@ class Planner {
         plan_.strays.push_back(oldOf(*generation));
   }
 
-  void addWaves(const std::vector<Change>& changes, size_t batch,
+  void addWaves(const std::vector<Change>& changes,
                 void (Planner::*add)(Wave&, const std::vector<Change>&)) {
-    for (size_t at = 0; at < changes.size(); at += batch) {
-      const auto first = changes.begin() + static_cast<std::ptrdiff_t>(at);
-      const auto last =
-          changes.begin() + static_cast<std::ptrdiff_t>(std::min(changes.size(), at + batch));
-      const std::vector<Change> part(first, last);
+    for (auto first = changes.begin(); first != changes.end();) {
       Wave wave;
-      for (const Change& change : part)
-        wave.title += (wave.title.empty() ? "" : ", ") + change.title;
+      wave.canary = batches_.isCanary();
+      const auto left = static_cast<size_t>(changes.end() - first);
+      const auto last = first + static_cast<std::ptrdiff_t>(std::min(left, batches_.take()));
+      const std::vector<Change> part(first, last);
+      for (const Change& change : part) addTitle(wave, change.title);
       (this->*add)(wave, part);
       plan_.waves.push_back(std::move(wave));
+      first = last;
     }
   }
 
@@ -126,18 +154,25 @@ class Planner {
   }
 
   void addCreate(Wave& wave, const std::vector<Change>& changes) {
-    wave.steps = {StartStep{targetsOf(changes)}, PublishStep{idsOf(changes)}};
+    wave.steps = {StartStep{targetsOf(changes)}, observe(idsOf(changes)),
+                  PublishStep{idsOf(changes)}};
   }
 
+  ObserveStep observe(std::vector<InstanceId> ids) const {
+    return {std::move(ids), input_.manifest->upgrade.observe};
+  }
+
+  // Before an old one goes, the new one must also have kept up with its clients.
   void addReplacement(Wave& wave, const std::vector<Change>& changes) {
-    const DrainStep drain{std::max(kLeastDrain, input_.manifest->upgrade.drain)};
+    const std::vector<InstanceId> ids = idsOf(changes);
+    const DrainStep drain{oldOfAll(changes), drainTime(*input_.manifest)};
     const StartStep start{targetsOf(changes)};
-    const PublishStep publish{idsOf(changes)};
+    const PublishStep publish{ids};
     const StopStep stop{oldOfAll(changes)};
     if (input_.manifest->upgrade.order == UpgradeOrder::kStartFirst)
-      wave.steps = {start, publish, drain, stop};
+      wave.steps = {start, observe(ids), publish, drain, ObserveStep{ids, Millis(0)}, stop};
     else
-      wave.steps = {WithdrawStep{idsOf(changes)}, drain, stop, start, publish};
+      wave.steps = {WithdrawStep{ids}, drain, stop, start, observe(ids), publish};
   }
 
   // Whatever is on a host where it does not belong (any more): fewer instances, or moved ones.
@@ -152,10 +187,9 @@ class Planner {
     if (forget.items.empty()) return;
     Wave wave;
     for (const OldGeneration& old : forget.items)
-      wave.title +=
-          fmt::format("{}{} on {}: remove", wave.title.empty() ? "" : ", ", old.id, old.host);
+      addTitle(wave, fmt::format("{} on {}: remove", old.id, old.host));
     if (!withdraw.items.empty()) wave.steps.emplace_back(withdraw);
-    wave.steps.emplace_back(DrainStep{std::max(kLeastDrain, input_.manifest->upgrade.drain)});
+    wave.steps.emplace_back(DrainStep{forget.items, drainTime(*input_.manifest)});
     wave.steps.emplace_back(forget);
     plan_.waves.push_back(std::move(wave));
   }
@@ -167,14 +201,87 @@ class Planner {
 
   const PlanInput& input_;
   const ByPlace groups_;
+  Batches batches_;
   std::set<Placed> placed_;
   std::vector<Change> creates_;
   std::vector<Change> replacements_;
   Plan plan_;
 };
 
+const InstanceId& idOf(const Placed& item) { return item.instance; }
+const InstanceId& idOf(const OldGeneration& item) { return item.id; }
+const InstanceId& idOf(const InstanceId& item) { return item; }
+
+Step filtered(Step step, const std::set<InstanceId>& ids, bool keep) {
+  std::visit(
+      [&](auto& one) {
+        std::erase_if(one.items,
+                      [&](const auto& item) { return (ids.count(idOf(item)) != 0) != keep; });
+      },
+      step);
+  return step;
+}
+
+// Whether it can be restarted without leaving the registry: its clients wait in its socket.
+bool queuesClients(const Manifest& manifest) {
+  return !manifest.ports.empty() && std::all_of(manifest.ports.begin(), manifest.ports.end(),
+                                                [](const Port& port) { return port.socket; });
+}
+
+Wave restartWave(const RestartInput& input, const std::vector<ObservedInstance>& part) {
+  Wave wave;
+  std::vector<InstanceId> ids;
+  std::vector<OldGeneration> old;
+  for (const ObservedInstance& instance : part) {
+    addTitle(wave, fmt::format("{} on {}: restart", instance.id, instance.host));
+    ids.push_back(instance.id);
+    old.push_back(oldOf(instance));
+  }
+  const Manifest& manifest = *input.manifest;
+  const int beside =
+      input.published_beside + static_cast<int>(input.instances.size() - part.size());
+  const ObserveStep observe{ids, manifest.upgrade.observe};
+  if (beside == 0 && queuesClients(manifest))
+    wave.steps = {RestartStep{old}, observe, PublishStep{ids}};
+  else
+    wave.steps = {WithdrawStep{ids}, DrainStep{old, drainTime(manifest)}, RestartStep{old}, observe,
+                  PublishStep{ids}};
+  return wave;
+}
+
 }  // namespace
 
 Plan planRollout(const PlanInput& input) { return Planner(input).plan(); }
+
+Plan planRestart(const RestartInput& input) {
+  Plan plan;
+  const Upgrade& upgrade = input.manifest->upgrade;
+  Batches batches(upgrade, input.total, static_cast<size_t>(upgrade.batch.of(input.total)));
+  for (auto first = input.instances.begin(); first != input.instances.end();) {
+    const bool canary = batches.isCanary();
+    const auto left = static_cast<size_t>(input.instances.end() - first);
+    const auto last = first + static_cast<std::ptrdiff_t>(std::min(left, batches.take()));
+    plan.waves.push_back(restartWave(input, {first, last}));
+    plan.waves.back().canary = canary;
+    first = last;
+  }
+  return plan;
+}
+
+std::string_view stepName(const Step& step) {
+  constexpr std::string_view kNames[] = {"start", "observe", "publish", "withdraw",
+                                         "drain", "stop",    "restart", "forget"};
+  static_assert(std::size(kNames) == std::variant_size_v<Step>);
+  return kNames[step.index()];
+}
+
+bool isEmpty(const Step& step) {
+  return std::visit([](const auto& one) { return one.items.empty(); }, step);
+}
+
+Step onlyOf(const Step& step, const std::set<InstanceId>& ids) { return filtered(step, ids, true); }
+Step without(const Step& step, const std::set<InstanceId>& ids) {
+  return filtered(step, ids, false);
+}
 
 }  // namespace cctl

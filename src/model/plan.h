@@ -3,7 +3,9 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -57,27 +59,51 @@ struct StartStep {  // new generations: allocate ports, render, start, await rea
                     // them
   std::vector<Placed> items;
 };
+// The new ones must stay ready and not restart for so long; 0: look once. Undo: nothing
+struct ObserveStep {
+  std::vector<InstanceId> items;
+  Millis duration{0};
+};
 struct PublishStep {  // enter the new ones in the registry. Undo: the entries as before
   std::vector<InstanceId> items;
 };
 struct WithdrawStep {  // take entries out of the registry. Undo: the entries as before
   std::vector<InstanceId> items;
 };
-struct DrainStep {  // let clients move on. Undo: nothing
-  Millis duration{0};
+// Let clients move on: at least kLeastDrain, then until nobody is connected to these for a while,
+// or `most` is up. Undo: nothing
+struct DrainStep {
+  std::vector<OldGeneration> items;
+  Millis most{0};
 };
 struct StopStep {  // old generations. Undo: start them again
+  std::vector<OldGeneration> items;
+};
+// Stop and start the very generation that runs. Undo: nothing; the registry is put back only where
+// it runs again
+struct RestartStep {
   std::vector<OldGeneration> items;
 };
 struct ForgetStep {  // take instances off hosts where they no longer belong. Never undone: comes
                      // last
   std::vector<OldGeneration> items;
 };
-using Step = std::variant<StartStep, PublishStep, WithdrawStep, DrainStep, StopStep, ForgetStep>;
+using Step = std::variant<StartStep, ObserveStep, PublishStep, WithdrawStep, DrainStep, StopStep,
+                          RestartStep, ForgetStep>;
+
+// Shortest drain after a withdrawal: what readers need to hear of it.
+constexpr Millis kLeastDrain{1'000};
+
+std::string_view stepName(const Step& step);  // "start"
+bool isEmpty(const Step& step);
+// The part of a step that is about these instances, and the rest of it.
+Step onlyOf(const Step& step, const std::set<InstanceId>& ids);
+Step without(const Step& step, const std::set<InstanceId>& ids);
 
 struct Wave {
   std::string title;  // "sudoku-solver/0 on host1: 1.0.0 → 1.1.0"
   std::vector<Step> steps;
+  bool canary = false;
 };
 
 struct Plan {
@@ -100,9 +126,24 @@ struct PlanInput {
   bool force = false;  // replace also what is up to date
 };
 
-// Creates first (all at once when nothing of the service runs, else batch by batch like the rest),
-// then replacements in batches of `upgrade.batch`, then what is no longer placed anywhere.
+// `upgrade.canary` first of all. Creates (all at once when nothing of the service runs, else batch
+// by batch like the rest), then replacements in batches of `upgrade.batch`, then what is no longer
+// placed anywhere.
 // A generation that runs beside its instance's current one is a stray of an unfinished roll-out.
 Plan planRollout(const PlanInput& input);
+
+struct RestartInput {
+  const Manifest* manifest = nullptr;
+  // The current generation of each instance to be restarted; running or not.
+  std::vector<ObservedInstance> instances;
+  int total = 0;  // instances of the service: what a percentage is of
+  // Others of the service that are published: clients can go there meanwhile.
+  int published_beside = 0;
+};
+
+// By canary and batches as a roll-out, the old process always before the new one: it is the same
+// generation, and has the same ports. Where all ports are passed sockets and clients have nowhere
+// else to go, an instance stays published: they wait in the socket's queue.
+Plan planRestart(const RestartInput& input);
 
 }  // namespace cctl

@@ -564,6 +564,7 @@ class ManifestReader {
     if (manifest_.allPortsShareable()) value.order = UpgradeOrder::kStartFirst;
     auto upgrade = section(map_, "upgrade");
     if (!upgrade) return;
+    readCanary(*upgrade, value);
     if (const Node* batch = upgrade->find("batch"))
       value.batch =
           readParsed(*batch, "upgrade.batch", parseBatch, problems_).value_or(value.batch);
@@ -582,7 +583,26 @@ class ManifestReader {
     if (const Node* drain = upgrade->find("drain"))
       value.drain =
           readDuration(*drain, "upgrade.drain", Millis(0), kDay, problems_).value_or(value.drain);
+    if (const Node* observe = upgrade->find("observe"))
+      value.observe = readDuration(*observe, "upgrade.observe", Millis(0), kDay, problems_)
+                          .value_or(value.observe);
+    value.max_failures = readBudget(*upgrade, "max_failures");
+    value.max_unreachable = readBudget(*upgrade, "max_unreachable");
     upgrade->finish();
+  }
+
+  // 0 is none at all.
+  void readCanary(MapReader& upgrade, Upgrade& value) {
+    const Node* canary = upgrade.find("canary");
+    if (canary == nullptr || (canary->isScalar() && canary->text() == "0")) return;
+    value.canary = readParsed(*canary, "upgrade.canary", parseBatch, problems_);
+  }
+
+  int readBudget(MapReader& upgrade, const char* key) {
+    const Node* node = upgrade.find(key);
+    if (node == nullptr) return 0;
+    return static_cast<int>(
+        readInteger(*node, std::string("upgrade.") + key, 0, 10'000, problems_).value_or(0));
   }
 
   void readOnChange() {

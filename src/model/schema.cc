@@ -13,10 +13,6 @@ constexpr NotYet kNotYet[] = {
     {"service:failover", ""},
     {"service:sign_off", ""},
     {"service:singleton", ""},
-    {"service:upgrade.canary", ""},
-    {"service:upgrade.max_failures", ""},
-    {"service:upgrade.max_unreachable", ""},
-    {"service:upgrade.observe", ""},
 };
 
 std::string_view partOf(std::string_view& path) {

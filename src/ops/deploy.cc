@@ -61,11 +61,15 @@ class Deploy {
     for (const Placed& placed : placement_) addMissing(concerned_, {placed.host});
     for (const auto& [index, host] : desired.placement)
       if (operation_.inventory().findHost(HostName(host))) addMissing(concerned_, {HostName(host)});
-    CCTL_TRY(ConcernedHosts usable,
-             awaitConcerned(operation_, concerned_, request_.skip_unreachable));
+    CCTL_TRY(ConcernedHosts usable, awaitConcerned(operation_, concerned_, mostUnreachable()));
     hosts_ = std::move(usable.connected);
     outcome_.skipped = std::move(usable.skipped);
     return checkUser();
+  }
+
+  size_t mostUnreachable() const {
+    if (request_.skip_unreachable) return kAnyNumber;
+    return static_cast<size_t>(manifest_.upgrade.max_unreachable);
   }
 
   // A shim that is not root can start services only as itself.
@@ -114,8 +118,8 @@ class Deploy {
     input.version = request_.version;
     for (const Placed& placed : placement_)
       if (!isSkipped(placed.host)) input.placement.push_back(placed);
-    CCTL_TRY(input.observed,
-             observe(operation_, hosts_, manifest_, request_.version, release_.info.digest));
+    CCTL_TRY(input.observed, observe(operation_, hosts_, operation_.inventory(), manifest_,
+                                     request_.version, release_.info.digest));
     input.held = held_;
     input.force = request_.force;
     outcome_.plan = planRollout(input);
@@ -151,13 +155,21 @@ class Deploy {
     auto done = rollout.run(outcome_.plan);
     outcome_.failures = rollout.failures();
     if (!done) outcome_.error = done.error();
-    outcome_.ready = done ? static_cast<int>(rollout.started() + outcome_.plan.kept.size()) : 0;
+    outcome_.ready =
+        done ? static_cast<int>(rollout.started().size() + outcome_.plan.kept.size()) : 0;
+    outcome_.skipped.insert(outcome_.skipped.end(), rollout.lost().begin(), rollout.lost().end());
     return finish(done.has_value());
   }
 
   RolloutInput rolloutInput() const {
-    RolloutInput input{&manifest_, request_.version, release_.info.digest, {}};
-    for (const HostConnection* host : hosts_) input.name_hosts.push_back(host->name);
+    RolloutInput input;
+    input.inventory = &operation_.inventory();
+    input.manifest = &manifest_;
+    input.version = request_.version;
+    input.release_digest = release_.info.digest;
+    input.unreachable_before = outcome_.skipped.size();
+    input.most_unreachable = mostUnreachable();
+    input.roll_back = request_.roll_back;
     return input;
   }
 

@@ -14,8 +14,9 @@ struct DeployRequest {
   Version version;
   Millis lock_wait{0};
   bool skip_unreachable = false;
-  bool dry_run = false;  // ends after the plan: places, pushes and locks nothing
-  bool force = false;    // replaces also what is up to date
+  bool dry_run = false;   // ends after the plan: places, pushes and locks nothing
+  bool force = false;     // replaces also what is up to date
+  bool roll_back = true;  // false: stop where it failed, and leave what was done
   // Asked under the lock, before anything is changed; an error ends the deploy with it. Empty:
   // whatever the plan is, it is done.
   std::function<Result<void>(const PlanInput&, const Plan&)> approve;
@@ -28,7 +29,7 @@ struct DeployOutcome {
   int instances = 0;             // that should run
   int ready = 0;                 // of these, on the wanted version when it ended
   std::vector<InstanceFailure> failures;
-  std::vector<HostName> skipped;  // unreachable, left out on request
+  std::vector<HostName> skipped;  // unreachable, left out as allowed, or lost on the way
   HostErrors missed;              // hosts that were not told the new endpoints
   std::optional<Error> error;     // why it is not what was asked; kRolledBack, kPartial, …
   Millis took{0};

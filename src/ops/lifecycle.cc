@@ -43,42 +43,76 @@ class ServiceAction {
     CCTL_TRY(const ServiceEndpoints endpoints,
              readEndpoints(operation_.registers, manifest_.service));
     before_ = endpoints.endpoints;
-    const auto batch =
-        static_cast<size_t>(manifest_.upgrade.batch.of(static_cast<int>(selected_.size())));
-    const bool all_at_once = request_.action != Action::kRestart;
-    return inBatches(all_at_once ? selected_.size() : batch);
+    if (request_.action == Action::kRestart) return rollingRestart();
+    if (operation_.cancel && operation_.cancel->cancelled())
+      return fail(Code::kCancelled, "interrupted");
+    if (!lease_.held()) return fail(lease_.lost());
+    return act(selected_);
   }
 
  private:
-  Result<void> inBatches(size_t batch) {
-    for (size_t at = 0; at < selected_.size(); at += batch) {
-      if (operation_.cancel && operation_.cancel->cancelled())
-        return fail(Code::kCancelled, "interrupted");
-      if (!lease_.held()) return fail(lease_.lost());
-      const auto first = selected_.begin() + static_cast<std::ptrdiff_t>(at);
-      const auto last =
-          selected_.begin() + static_cast<std::ptrdiff_t>(std::min(selected_.size(), at + batch));
-      const size_t failures = outcome_.failures.size();
-      CCTL_CHECK(act({first, last}));
-      if (outcome_.failures.size() > failures) return {};
-    }
+  // As `upgrade` says, by the same steps as a roll-out. There is nothing to go back to: it stops
+  // where its budgets are spent.
+  Result<void> rollingRestart() {
+    CCTL_TRY(const RestartInput restart, restartInput());
+    RolloutInput input;
+    input.inventory = &operation_.inventory();
+    input.manifest = &manifest_;
+    input.unreachable_before = outcome_.skipped.size();
+    input.most_unreachable = request_.skip_unreachable
+                                 ? kAnyNumber
+                                 : static_cast<size_t>(manifest_.upgrade.max_unreachable);
+    input.roll_back = false;
+    Rollout rollout(operation_, std::move(input), lease_);
+    auto done = rollout.run(planRestart(restart));
+    for (const auto& [id, running] : rollout.started()) outcome_.done.push_back(id);
+    outcome_.failures.insert(outcome_.failures.end(), rollout.failures().begin(),
+                             rollout.failures().end());
+    if (!done && done.error().code != Code::kFailed) return fail(done.error());
     return {};
+  }
+
+  Result<RestartInput> restartInput() {
+    CCTL_TRY(const Desired desired, readDesired(operation_.registers, manifest_.service));
+    std::set<InstanceId> selected;
+    for (const Placed& placed : selected_) selected.insert(placed.instance);
+    RestartInput input{&manifest_, {}, static_cast<int>(desired.placement.size()), 0};
+    input.published_beside = static_cast<int>(std::count_if(
+        before_.begin(), before_.end(),
+        [&](const Endpoint& endpoint) { return selected.count(endpoint.instance) == 0; }));
+    for (const Placed& placed : selected_) {
+      CCTL_TRY(ObservedInstance observed, observeCurrent(placed));
+      input.instances.push_back(std::move(observed));
+    }
+    return input;
+  }
+
+  // What a restart of it would be about; a generation 0 when its shim does not know it.
+  Result<ObservedInstance> observeCurrent(const Placed& placed) {
+    ObservedInstance observed;
+    observed.id = placed.instance;
+    observed.host = placed.host;
+    CCTL_TRY(HostConnection * host, operation_.fleet.await(placed.host));
+    CCTL_TRY(const HostReport report,
+             probeHostStatus(*host, manifest_.service.str(), operation_.cancel));
+    for (const protocol::InstanceStatus& status : report.instances)
+      if (status.index == placed.instance.index && status.current)
+        observed.generation = status.generation, observed.ports = status.ports;
+    return observed;
   }
 
   Result<void> act(const std::vector<Placed>& batch) {
     switch (request_.action) {
       case Action::kStart:
         CCTL_CHECK(setHeld(batch, false));
-        return startAndPublish(batch, false);
+        return startAndPublish(batch);
       case Action::kStop:
         CCTL_CHECK(withdraw(batch));
         CCTL_CHECK(setHeld(batch, true));
         return each(batch, [this](const Placed& placed) { return stop(placed); });
-      case Action::kRestart:
-        CCTL_CHECK(withdraw(batch));
-        return startAndPublish(batch, true);
       case Action::kReload:
         return each(batch, [this](const Placed& placed) { return sendSignal(placed, SIGHUP); });
+      case Action::kRestart:
       case Action::kSignal:
         break;
     }
@@ -97,7 +131,7 @@ class ServiceAction {
     for (size_t i = 0; i < batch.size(); ++i) {
       if (!results[i])
         outcome_.failures.push_back(
-            {batch[i].instance, batch[i].host, results[i].error().message, "", {}});
+            {batch[i].instance, batch[i].host, results[i].error().message, "", {}, false});
       else if (*results[i])
         outcome_.failures.push_back(**results[i]);
       else
@@ -132,20 +166,18 @@ class ServiceAction {
     return std::nullopt;
   }
 
-  Result<std::optional<InstanceFailure>> bringUp(const Placed& placed, bool restart) {
+  Result<std::optional<InstanceFailure>> bringUp(const Placed& placed) {
     CCTL_TRY(HostConnection * host, operation_.fleet.await(placed.host));
     const protocol::Caller caller = operation_.caller(token_);
     const Deadline deadline =
         Deadline::in(manifest_.health.start_timeout + manifest_.stop.grace + kRequestTimeout);
     const protocol::InstanceRef ref = operation_.ref(placed.instance);
-    auto reply = restart ? host->shim->call<protocol::StartReply>(
-                               protocol::RestartRequest{ref, caller}, deadline)
-                         : host->shim->call<protocol::StartReply>(
-                               protocol::StartRequest{ref, 0, caller}, deadline);
+    auto reply =
+        host->shim->call<protocol::StartReply>(protocol::StartRequest{ref, 0, caller}, deadline);
     if (!reply) return fail(reply.error());
     if (reply->state != protocol::InstanceState::kReady)
-      return InstanceFailure{placed.instance, placed.host, reply->problem, reply->health_answer,
-                             reply->exit};
+      return InstanceFailure{placed.instance,      placed.host, reply->problem,
+                             reply->health_answer, reply->exit, false};
     CCTL_CHECK(noteReady(placed, *host, reply->generation));
     operation_.events.step(placed.instance.text(), fmt::format("ready on {} in {}", placed.host,
                                                                humanDuration(reply->took)));
@@ -165,9 +197,9 @@ class ServiceAction {
     return {};
   }
 
-  Result<void> startAndPublish(const std::vector<Placed>& batch, bool restart) {
+  Result<void> startAndPublish(const std::vector<Placed>& batch) {
     ready_.clear();
-    CCTL_CHECK(each(batch, [&](const Placed& placed) { return bringUp(placed, restart); }));
+    CCTL_CHECK(each(batch, [&](const Placed& placed) { return bringUp(placed); }));
     return changeEndpoints([&](std::vector<Endpoint>& endpoints) {
       for (const Endpoint& endpoint : ready_) {
         std::erase_if(endpoints,
@@ -235,7 +267,7 @@ class Lifecycle {
     std::vector<HostName> concerned;
     for (const Placed& placed : outcome_.selected) concerned.push_back(placed.host);
     CCTL_TRY(ConcernedHosts usable,
-             awaitConcerned(operation_, concerned, request_.skip_unreachable));
+             awaitConcerned(operation_, concerned, request_.skip_unreachable ? kAnyNumber : 0));
     outcome_.skipped = std::move(usable.skipped);
     if (!request_.dry_run) CCTL_CHECK(actOnEach(selected));
     outcome_.took = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - before);

@@ -32,9 +32,10 @@ struct LifecycleOutcome {
   Millis took{0};
 };
 
-// In batches of each service's `upgrade.batch`; stops at the first batch in which an instance
-// fails. Instances leave the registry before they are stopped and enter it again when ready.
-// Starts of instances whose version changed meanwhile need a deploy: said as their failure.
+// A restart is rolling, as each service's `upgrade` says, and stops where its budgets are spent;
+// all else is done at once. Instances leave the registry before they are stopped and enter it again
+// when ready. Starts of instances whose version changed meanwhile need a deploy: said as their
+// failure.
 [[nodiscard]] Result<LifecycleOutcome> lifecycle(Operation& operation,
                                                  const LifecycleRequest& request);
 

@@ -134,13 +134,13 @@ Error describeHostErrors(const HostErrors& errors) {
 }
 
 Result<ConcernedHosts> awaitConcerned(Operation& operation, const std::vector<HostName>& hosts,
-                                      bool skip_unreachable) {
+                                      size_t may_miss) {
   ConcernedHosts concerned;
   HostErrors errors;
   concerned.connected = connectedOf(operation.fleet, hosts, errors);
   for (const auto& [host, error] : errors)
     if (error.code == Code::kCancelled) return fail(error);
-  if (!errors.empty() && !skip_unreachable) {
+  if (errors.size() > may_miss) {
     const Error error = describeHostErrors(errors);
     return fail(error.code,
                 "nothing was changed: {}\nbring them back, or leave them out with "

@@ -1,8 +1,11 @@
 // What every operation is given: the hosts, the registers, whom to tell, and who orders.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <set>
+#include <string>
+#include <string_view>
 
 #include "base/cancel.h"
 #include "ops/event.h"
@@ -20,9 +23,14 @@ struct Operation {
   const CancelToken* cancel;
   Identity identity;
   std::string reason;  // the command as typed
+  // For tests that break off at every step: called with the name of each before it is done.
+  std::function<void(std::string_view)> on_step = {};
 
   const Inventory& inventory() const { return fleet.inventory(); }
   protocol::Caller caller(uint64_t token) const { return {identity.text(), reason, token}; }
+  void reached(std::string_view step) const {
+    if (on_step) on_step(step);
+  }
   protocol::InstanceRef ref(const InstanceId& id) const { return {id.service.str(), id.index}; }
 };
 
@@ -50,10 +58,12 @@ struct ConcernedHosts {
 };
 
 // Blocks until each is connected or has failed. Fails before any change when one cannot be used,
-// unless `skip_unreachable`; kCancelled in any case.
+// unless `may_miss` hosts allow it; kCancelled in any case.
 [[nodiscard]] Result<ConcernedHosts> awaitConcerned(Operation& operation,
                                                     const std::vector<HostName>& hosts,
-                                                    bool skip_unreachable);
+                                                    size_t may_miss);
+// What --skip-unreachable allows.
+constexpr size_t kAnyNumber = SIZE_MAX;
 
 // Pushes what the registers say of these services (all when empty) to hosts that are connected;
 // returns the hosts that did not take it.

@@ -57,7 +57,8 @@ std::map<HostName, Result<HostReport>> probeAll(Operation& operation,
 
 Result<std::vector<ObservedInstance>> observe(Operation& operation,
                                               const std::vector<HostConnection*>& hosts,
-                                              const Manifest& manifest, const Version& version,
+                                              const Inventory& inventory, const Manifest& manifest,
+                                              const Version& version,
                                               const std::string& release_digest) {
   CCTL_TRY(const EndpointsByService endpoints, endpointsFor(operation.registers, manifest));
   const auto reports = probeAll(operation, hosts, manifest.service.str());
@@ -72,16 +73,12 @@ Result<std::vector<ObservedInstance>> observe(Operation& operation,
         CCTL_TRY(const auto spec, host->shim->call<protocol::GenerationSpec>(
                                       protocol::GenerationRequest{ref, status.generation},
                                       Deadline::in(kRequestTimeout)));
-        CCTL_TRY(observed.difference, compareWithToday(*host,
-                                                       {&operation.inventory(),
-                                                        &manifest,
-                                                        observed.id,
-                                                        version,
-                                                        release_digest,
-                                                        0,
-                                                        {},
-                                                        &endpoints},
-                                                       spec));
+        CCTL_TRY(
+            observed.difference,
+            compareWithToday(
+                *host,
+                {&inventory, &manifest, observed.id, version, release_digest, 0, {}, &endpoints},
+                spec));
         observed.up_to_date = observed.difference.empty();
       }
       all.push_back(std::move(observed));

@@ -21,9 +21,9 @@ std::map<HostName, Result<HostReport>> probeAll(Operation& operation,
                                                 const std::vector<HostConnection*>& hosts,
                                                 const std::string& service);
 
-// For planning: each generation, and whether it is what would be rendered today.
+// For planning: each generation, and whether it is what would be rendered from `inventory` today.
 [[nodiscard]] Result<std::vector<ObservedInstance>> observe(
-    Operation& operation, const std::vector<HostConnection*>& hosts, const Manifest& manifest,
-    const Version& version, const std::string& release_digest);
+    Operation& operation, const std::vector<HostConnection*>& hosts, const Inventory& inventory,
+    const Manifest& manifest, const Version& version, const std::string& release_digest);
 
 }  // namespace cctl::ops

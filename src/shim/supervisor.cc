@@ -325,11 +325,24 @@ void Supervisor::onReady(ServiceProcess& process) {
   if (current && current->running() && record->current > generation &&
       process.status().restarts > 0)
     return;
-  record->current = generation;
+  makeCurrent(*record, generation);
+}
+
+void Supervisor::makeCurrent(InstanceRecord& record, int generation) {
+  record.current = generation;
   host_.state.touch();
-  if (auto linked = linkCurrent(host_.root, ref, generation); !linked)
-    note(EventKind::kFailed, ref, generation,
+  if (auto linked = linkCurrent(host_.root, record.ref, generation); !linked)
+    note(EventKind::kFailed, record.ref, generation,
          "cannot point `current` at it: " + linked.error().message);
+}
+
+// The current generation of a roll-out that is put back was given up: an older one that still runs
+// beside it is what later orders and boots are about.
+void Supervisor::passOnCurrent(InstanceRecord& record) {
+  const GenerationRecord* current = record.find(record.current);
+  if (current && current->up) return;
+  for (auto it = record.generations.rbegin(); it != record.generations.rend(); ++it)
+    if (it->up && it->was_ready) return makeCurrent(record, it->generation);
 }
 
 void Supervisor::stopAll(const std::vector<ServiceProcess*>& processes,
@@ -372,6 +385,7 @@ void Supervisor::stop(const protocol::StopRequest& request, Done<protocol::StopR
     if (request.generation == 0 || generation.generation == request.generation)
       generation.up = false;
   host_.state.touch();
+  passOnCurrent(**record);
   order(ref, request.generation, request.caller, request.hold ? "stop" : "stop this generation");
   stopAll(processesOf(ref, request.generation), std::move(done));
 }

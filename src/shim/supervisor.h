@@ -89,6 +89,8 @@ class Supervisor {
   void resumeGeneration(const protocol::InstanceRef& ref, int generation, bool should_run);
   void noteLost(const protocol::InstanceRef& ref, const GenerationRecord& record);
   void onReady(ServiceProcess& process);
+  void makeCurrent(InstanceRecord& record, int generation);
+  void passOnCurrent(InstanceRecord& record);
   void prune(const protocol::InstanceRef& ref);
   void removeGeneration(const protocol::InstanceRef& ref, int generation);
   void finishForget(const protocol::InstanceRef& ref);

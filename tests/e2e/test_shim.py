@@ -817,6 +817,21 @@ class Processes(ShimTest):
         self.assertTrue(alive(second["pid"]))
         self.assertEqual(self.one(self.client)["state"], "ready")
 
+    def test_a_new_generation_that_is_given_up_leaves_the_old_one_current(self):
+        # Else a restart after a roll-out was put back started the version that had failed.
+        files = {"bin/l": (LISTENER, True)}
+        old, first = self.deploy(self.client, files, ["bin/l"], ports=["main"],
+                                 ready={"kind": "tcp", "port": "main"})
+        new, _ = self.deploy(self.client, files, ["bin/l"], ports=["main"],
+                             ready={"kind": "tcp", "port": "main"})
+        self.client.ask("stop", instance={"service": "svc", "index": 0},
+                        generation=new["generation"], hold=False, caller=CALLER)
+        self.assertEqual([s["generation"] for s in self.status(self.client) if s["current"]],
+                         [old["generation"]])
+        reply = self.client.ask("restart", instance={"service": "svc", "index": 0}, caller=CALLER)
+        self.assertEqual((reply["state"], reply["generation"]), ("ready", old["generation"]))
+        self.assertFalse(alive(first["pid"]))
+
     def test_grace_then_kill_for_the_whole_session(self):
         script = textwrap.dedent("""\
             #!/bin/sh

@@ -24,7 +24,8 @@ health:
 restart: {policy: on-failure, backoff: 200ms..20s, limit: "5 in 2m"}
 stop: {signal: INT, grace: 3s}
 boot: start
-upgrade: {batch: 25%, order: stop-first, drain: 2s}
+upgrade: {canary: 10%, batch: 25%, order: stop-first, drain: 2s, observe: 5s, max_failures: 1,
+          max_unreachable: 2}
 on_change: {puzzle-store: reload}
 logs: {max_size: 32M, keep: 7}
 vars: {depth: 3}
@@ -93,6 +94,10 @@ TEST_CASE("the interface's manifest, as far as this build enforces it") {
   CHECK(m.upgrade.batch.percent);
   CHECK(m.upgrade.order == UpgradeOrder::kStopFirst);
   CHECK(m.upgrade.drain == Millis(2000));
+  CHECK(m.upgrade.canary->of(20) == 2);
+  CHECK(m.upgrade.observe == Millis(5000));
+  CHECK(m.upgrade.max_failures == 1);
+  CHECK(m.upgrade.max_unreachable == 2);
   CHECK(m.on_change.at(ServiceName("puzzle-store")) == OnChange::kReload);
   CHECK(m.logs.max_size == 32u << 20);
   CHECK(m.logs.keep == 7);
@@ -106,6 +111,9 @@ TEST_CASE("defaults of a manifest") {
   CHECK(m.restart.policy == RestartPolicy::kAlways);
   CHECK(m.stop.signal == 15);
   CHECK(m.upgrade.batch.of(10) == 1);
+  CHECK_FALSE(m.upgrade.canary);
+  CHECK_FALSE(read("upgrade: {canary: 0}").upgrade.canary);
+  CHECK(m.upgrade.observe == Millis(0));
   CHECK_FALSE(m.limits.nofile);
   CHECK(m.user.empty());
 }
@@ -181,9 +189,7 @@ TEST_CASE("probes") {
 }
 
 TEST_CASE("known keys that this build does not enforce are refused by name") {
-  for (const char* lines :
-       {"failover: {after: 5s, to: spare}", "boot: wait", "singleton: true", "upgrade: {canary: 1}",
-        "upgrade: {observe: 5s}", "upgrade: {max_failures: 0}", "upgrade: {max_unreachable: 0}"}) {
+  for (const char* lines : {"failover: {after: 5s, to: spare}", "boot: wait", "singleton: true"}) {
     const std::string problems = problemsWith(lines);
     CHECK_MESSAGE(problems.find("is known, but not enforced by this build; remove it until a later "
                                 "version enforces it") != std::string::npos,
@@ -317,6 +323,9 @@ TEST_CASE("mistakes in a manifest") {
       {"stop: {grace: 2d}", "2d is not between 0ms and 1d"},
       {"upgrade: {batch: 0}", "is neither a number of instances nor a percentage"},
       {"upgrade: {batch: 101%}", "is neither"},
+      {"upgrade: {canary: -1}", "is neither"},
+      {"upgrade: {max_failures: 50%}", "upgrade.max_failures"},
+      {"upgrade: {observe: fast}", "upgrade.observe"},
       {"upgrade: {batch: '%'}", "is neither"},
       {"upgrade: {batch: 2 %}", "is neither"},
       {"upgrade: {order: startfirst}", "did you mean \"start-first\"?"},

@@ -33,14 +33,13 @@ ObservedInstance ready(int index, std::string host, std::string version, int gen
   return observed;
 }
 
-// "start publish drain stop", for each wave.
+// "start observe publish drain observe stop", for each wave.
 std::vector<std::string> shapes(const Plan& plan) {
-  constexpr const char* kNames[] = {"start", "publish", "withdraw", "drain", "stop", "forget"};
   std::vector<std::string> all;
   for (const Wave& wave : plan.waves) {
     std::string shape;
     for (const Step& step : wave.steps)
-      shape += (shape.empty() ? "" : " ") + std::string(kNames[step.index()]);
+      shape += (shape.empty() ? "" : " ") + std::string(stepName(step));
     all.push_back(shape);
   }
   return all;
@@ -54,7 +53,7 @@ TEST_CASE("a first deploy starts everything at once") {
   const Manifest manifest = manifestOf(UpgradeOrder::kStartFirst);
   const Plan plan =
       planRollout({&manifest, Version("1"), placementOn({"a", "b", "c"}), {}, {}, false});
-  CHECK(shapes(plan) == Shapes{"start publish"});
+  CHECK(shapes(plan) == Shapes{"start observe publish"});
   CHECK(std::get<StartStep>(plan.waves[0].steps[0]).items.size() == 3);
 }
 
@@ -62,13 +61,13 @@ TEST_CASE("replacements go in batches, the new one up before the old one goes, o
   Manifest manifest = manifestOf(UpgradeOrder::kStartFirst, {2, false});
   PlanInput input{&manifest, Version("2"), placementOn({"a", "b", "c"}), {}, {}, false};
   input.observed = {ready(0, "a", "1"), ready(1, "b", "1"), ready(2, "c", "1")};
-  CHECK(shapes(planRollout(input)) ==
-        Shapes{"start publish drain stop", "start publish drain stop"});
+  CHECK(shapes(planRollout(input)) == Shapes{"start observe publish drain observe stop",
+                                             "start observe publish drain observe stop"});
   manifest.upgrade.order = UpgradeOrder::kStopFirst;
   manifest.upgrade.batch = {50, true};
-  CHECK(shapes(planRollout(input)) == Shapes{"withdraw drain stop start publish",
-                                             "withdraw drain stop start publish",
-                                             "withdraw drain stop start publish"});
+  CHECK(shapes(planRollout(input)) == Shapes{"withdraw drain stop start observe publish",
+                                             "withdraw drain stop start observe publish",
+                                             "withdraw drain stop start observe publish"});
 }
 
 TEST_CASE("what is as it should be is left alone, unless forced") {
@@ -100,14 +99,15 @@ TEST_CASE("fewer instances: the ones too many leave the registry, then the host,
   PlanInput input{
       &manifest, Version("2"), placementOn({"a"}), {ready(0, "a", "1"), ready(1, "b", "1")},
       {},        false};
-  CHECK(shapes(planRollout(input)) == Shapes{"start publish drain stop", "withdraw drain forget"});
+  CHECK(shapes(planRollout(input)) ==
+        Shapes{"start observe publish drain observe stop", "withdraw drain forget"});
 }
 
 TEST_CASE("a moved instance is started at its new place before the old place gives it up") {
   const Manifest manifest = manifestOf(UpgradeOrder::kStartFirst);
   PlanInput input{&manifest, Version("1"), placementOn({"b"}), {ready(0, "a", "1")}, {}, false};
   const Plan plan = planRollout(input);
-  CHECK(shapes(plan) == Shapes{"start publish", "drain forget"});
+  CHECK(shapes(plan) == Shapes{"start observe publish", "drain forget"});
 }
 
 TEST_CASE(
@@ -123,4 +123,68 @@ TEST_CASE(
   CHECK(plan.strays[0].generation == 1);
   CHECK(plan.kept.size() == 1);
   CHECK(plan.waves.empty());
+}
+
+TEST_CASE("the canary goes first, then the batches; a first deploy has one too") {
+  Manifest manifest = manifestOf(UpgradeOrder::kStartFirst, {2, false});
+  manifest.upgrade.canary = Batch{1, false};
+  manifest.upgrade.observe = Millis(5000);
+  PlanInput input{&manifest, Version("2"), placementOn({"a", "b", "c", "d"}), {}, {}, false};
+  Plan plan = planRollout(input);
+  REQUIRE(plan.waves.size() == 2);
+  CHECK(plan.waves[0].canary);
+  CHECK(std::get<StartStep>(plan.waves[0].steps[0]).items.size() == 1);
+  CHECK(std::get<StartStep>(plan.waves[1].steps[0]).items.size() == 3);
+  input.observed = {ready(0, "a", "1"), ready(1, "b", "1"), ready(2, "c", "1"), ready(3, "d", "1")};
+  plan = planRollout(input);
+  REQUIRE(plan.waves.size() == 3);
+  CHECK(plan.waves[0].canary);
+  CHECK_FALSE(plan.waves[1].canary);
+  CHECK(std::get<StartStep>(plan.waves[0].steps[0]).items.size() == 1);
+  CHECK(std::get<StartStep>(plan.waves[1].steps[0]).items.size() == 2);
+  CHECK(std::get<ObserveStep>(plan.waves[0].steps[1]).duration == Millis(5000));
+  const auto& drain = std::get<DrainStep>(plan.waves[0].steps[3]);
+  CHECK(drain.most == manifest.upgrade.drain);
+  CHECK(drain.items == std::vector<OldGeneration>{{id(0), HostName("a"), 1, true}});
+}
+
+TEST_CASE("a drain is never shorter than what readers need to hear of a withdrawal") {
+  Manifest manifest = manifestOf(UpgradeOrder::kStartFirst);
+  manifest.upgrade.drain = Millis(0);
+  PlanInput input{&manifest, Version("2"), placementOn({"a"}), {ready(0, "a", "1")}, {}, false};
+  CHECK(std::get<DrainStep>(planRollout(input).waves[0].steps[3]).most == kLeastDrain);
+}
+
+TEST_CASE("a restart is rolling: out of the registry, drained, restarted, observed, in again") {
+  Manifest manifest = manifestOf(UpgradeOrder::kStartFirst, {50, true});
+  manifest.ports = {{"main", std::nullopt, false}};
+  manifest.upgrade.canary = Batch{1, false};
+  RestartInput input{&manifest, {}, 4, 0};
+  for (int i = 0; i < 4; ++i) input.instances.push_back(ready(i, "h" + std::to_string(i), "1", 7));
+  const Plan plan = planRestart(input);
+  CHECK(shapes(plan) == Shapes{"withdraw drain restart observe publish",
+                               "withdraw drain restart observe publish",
+                               "withdraw drain restart observe publish"});
+  CHECK(plan.waves[0].canary);
+  CHECK(std::get<RestartStep>(plan.waves[1].steps[2]).items.size() == 2);
+  CHECK(std::get<RestartStep>(plan.waves[1].steps[2]).items[0].generation == 7);
+}
+
+TEST_CASE("the only instance stays published over its restart when its sockets are passed on") {
+  Manifest manifest = manifestOf(UpgradeOrder::kStartFirst);
+  manifest.ports = {{"main", std::nullopt, true}};
+  RestartInput input{&manifest, {ready(0, "a", "1")}, 1, 0};
+  CHECK(shapes(planRestart(input)) == Shapes{"restart observe publish"});
+  input.published_beside = 1;
+  CHECK(shapes(planRestart(input)) == Shapes{"withdraw drain restart observe publish"});
+  manifest.ports.push_back({"admin", std::nullopt, false});
+  input.published_beside = 0;
+  CHECK(shapes(planRestart(input)) == Shapes{"withdraw drain restart observe publish"});
+}
+
+TEST_CASE("a step falls into the part of some instances and the rest") {
+  const Step step = WithdrawStep{{id(0), id(1), id(2)}};
+  CHECK(std::get<WithdrawStep>(onlyOf(step, {id(1)})).items == std::vector{id(1)});
+  CHECK(std::get<WithdrawStep>(without(step, {id(1)})).items == std::vector{id(0), id(2)});
+  CHECK(isEmpty(onlyOf(step, {id(7)})));
 }

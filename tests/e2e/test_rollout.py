@@ -1,0 +1,182 @@
+"""How a roll-out goes: canary, observe window, budgets, drains, what is put back. On real hosts."""
+
+import json
+import socket
+import unittest
+
+from harness import Cluster, SERVER, namespaces_permitted, wait_for
+
+# Becomes ready, and fails a little later: alone, in instance 0, or as soon as it has had a client.
+DIES_LATER = SERVER.format(version="1.1.0", mode="good").replace(
+    "server.serve_forever()",
+    "if {condition}: threading.Timer(0.3, lambda: (print('out of puzzles', flush=True), os._exit(9))).start()\n"
+    "server.serve_forever()")
+
+
+@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
+class RolloutTest(unittest.TestCase):
+    """One cluster for all; every test has a service of its own."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.c = Cluster(3)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.c.close()
+
+    def web(self, service, upgrade, place="{hosts: [host1, host2, host3]}"):
+        self.c.web(service, place=place)
+        path = f"{self.c.inventory}/services/{service}.yaml"
+        with open(path) as file:
+            lines = [line for line in file if not line.startswith("upgrade:")]
+        self.c.manifest(service, "".join(lines) + f"upgrade: {{{upgrade}}}\n")
+
+    def deployed(self, service, upgrade, **more):
+        self.web(service, upgrade, **more)
+        self.c.release(service, "1.0.0")
+        self.c.run("deploy", service, "1.0.0")
+
+    def running(self, service):
+        return {i: (s["pid"], s["version"]) for i, s in self.c.instances(service).items()}
+
+    def release_that_dies(self, service, condition="True"):
+        self.c.release(service, "1.1.0", {"bin/server": DIES_LATER.replace("{condition}", condition)})
+
+    def test_a_canary_that_dies_while_it_is_observed_is_all_that_was_ever_tried(self):
+        self.deployed("canary", "canary: 1, batch: 100%, observe: 3s, drain: 1s")
+        before, endpoints = self.running("canary"), self.c.endpoints("canary")
+        self.release_that_dies("canary")
+        done = self.c.run("deploy", "canary", "1.1.0", check=3)
+        self.assertIn("ended by itself", done.stdout)
+        self.assertIn("out of puzzles", done.stdout)
+        self.assertEqual(self.running("canary"), before)
+        self.assertEqual(self.c.endpoints("canary"), endpoints)
+        lines = self.c.run("-o", "jsonl", "events", "--since", "5m").stdout.splitlines()
+        started = [e for e in map(json.loads, lines)
+                   if e.get("service") == "canary" and e["kind"] == "start" and e.get("version") == "1.1.0"]
+        self.assertEqual({e["index"] for e in started}, {0})
+
+    def test_a_good_version_passes_canary_and_observation(self):
+        self.deployed("passes", "canary: 1, batch: 100%, observe: 300ms, drain: 1s")
+        self.c.release("passes", "1.1.0")
+        done = self.c.run("deploy", "passes", "1.1.0")
+        self.assertIn("canary: passes/0", done.stderr)
+        self.assertEqual(self.c.versions("passes"), ["1.1.0"] * 3)
+
+    def test_a_failure_in_the_last_wave_undoes_the_waves_before_it(self):
+        self.deployed("whole", "batch: 1, observe: 1s, drain: 1s")
+        before = self.c.versions("whole")
+        self.release_that_dies("whole", "os.environ['CLUSTERCTL_INSTANCE'].endswith('2')")
+        done = self.c.run("deploy", "whole", "1.1.0", check=3)
+        self.assertIn("whole/2 on host3", done.stdout)
+        self.assertEqual(self.c.versions("whole"), before)
+        for host in (1, 2, 3):
+            self.assertEqual(len(self.c.processes(host, "services/whole/")), 1)
+
+    def test_failures_within_the_budget_are_put_back_alone(self):
+        self.deployed("budget", "batch: 100%, observe: 1s, max_failures: 1, drain: 1s")
+        self.release_that_dies("budget", "os.environ['CLUSTERCTL_INSTANCE'].endswith('0')")
+        done = self.c.run("deploy", "budget", "1.1.0", check=2)
+        self.assertIn("budget/0 on host1", done.stdout)
+        self.assertIn("1 failed and stay as they were", done.stdout)
+        self.assertEqual(self.c.versions("budget"), ["1.0.0", "1.1.0", "1.1.0"])
+        self.assertEqual(len(self.c.processes(1, "services/budget/")), 1)
+
+    def test_failures_within_the_budget_stop_first_start_the_old_again(self):
+        self.deployed("budgetstop", "batch: 100%, order: stop-first, observe: 1s, max_failures: 1, drain: 1s")
+        self.release_that_dies("budgetstop", "os.environ['CLUSTERCTL_INSTANCE'].endswith('0')")
+        self.c.run("deploy", "budgetstop", "1.1.0", check=2)
+        self.assertEqual(self.c.versions("budgetstop"), ["1.0.0", "1.1.0", "1.1.0"])
+
+    def test_no_rollback_stops_there_and_leaves_what_is_done(self):
+        self.deployed("stays", "batch: 1, observe: 1s, drain: 1s")
+        self.release_that_dies("stays", "os.environ['CLUSTERCTL_INSTANCE'].endswith('1')")
+        done = self.c.run("deploy", "stays", "1.1.0", "--no-rollback", check=5)
+        self.assertIn("not rolled back", done.stdout)
+        self.assertEqual(self.c.versions("stays"), ["1.0.0", "1.0.0", "1.1.0"])
+        self.c.run("deploy", "stays", "1.0.0")
+        self.assertEqual(self.c.versions("stays"), ["1.0.0"] * 3)
+
+    def test_the_old_one_is_not_stopped_while_clients_are_connected(self):
+        self.deployed("clients", "drain: 30s", place="{hosts: [host1]}")
+        endpoint = self.c.endpoints("clients")[0]
+        self.c.release("clients", "1.1.0")
+        client = socket.create_connection((endpoint["address"], endpoint["ports"]["main"]), timeout=20)
+        with client:
+            deploy = self.c.start("deploy", "clients", "1.1.0")
+            wait_for(lambda: self.c.endpoints("clients")[0]["version"] == "1.1.0", what="the new one published")
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertIn(b"200", client.recv(4096))
+            self.assertIsNone(deploy.poll())
+            self.assertEqual(len(self.c.processes(1, "services/clients/")), 2)
+        out, err = deploy.communicate(timeout=25)  # well before its drain of 30 s is up
+        self.assertEqual(deploy.returncode, 0, out + err)
+        self.assertEqual(len(self.c.processes(1, "services/clients/")), 1)
+
+    def test_a_drain_ends_when_its_time_is_up(self):
+        self.deployed("stubborn", "drain: 1200ms", place="{hosts: [host1]}")
+        endpoint = self.c.endpoints("stubborn")[0]
+        self.c.release("stubborn", "1.1.0")
+        with socket.create_connection((endpoint["address"], endpoint["ports"]["main"]), timeout=20):
+            done = self.c.run("deploy", "stubborn", "1.1.0")
+        self.assertIn("1 connection open after", done.stderr)
+
+    def test_a_restart_obeys_upgrade_and_stops_at_the_canary_that_fails(self):
+        script = SERVER.format(version="1.0.0", mode="good").replace(
+            'if MODE == "crash":', 'if os.path.exists("/opt/clusterctl/fail-now"):')
+        self.web("rolling", "canary: 1, batch: 100%, drain: 1s")
+        self.c.release("rolling", "1.0.0", {"bin/server": script})
+        self.c.run("deploy", "rolling", "1.0.0")
+        before = self.running("rolling")
+        done = self.c.run("restart", "rolling")
+        self.assertIn("canary: rolling/0", done.stderr)
+        after = self.running("rolling")
+        self.assertTrue(all(after[i][0] != before[i][0] for i in before))
+        self.assertEqual(len(self.c.endpoints("rolling")), 3)
+        self.c.bed.exec(1, "touch", "/opt/clusterctl/fail-now")
+        done = self.c.run("restart", "rolling", check=2)
+        self.assertIn("rolling/0 on host1", done.stdout)
+        self.assertEqual({i: v for i, v in self.running("rolling").items() if i != "rolling/0"},
+                         {i: v for i, v in after.items() if i != "rolling/0"})
+        self.assertEqual([e["instance"] for e in self.c.endpoints("rolling")], ["rolling/1", "rolling/2"])
+        self.c.bed.exec(1, "rm", "/opt/clusterctl/fail-now")
+        self.c.run("restart", "rolling/0")
+        self.assertEqual(len(self.c.endpoints("rolling")), 3)
+
+
+@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
+class UnreachableTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.c = Cluster(3)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.c.close()
+
+    def setUp(self):
+        self.addCleanup(lambda: self.c.bed.heal(3))
+
+    def test_a_host_that_cannot_be_reached_is_refused_or_left_out_as_max_unreachable_says(self):
+        place = "{hosts: [host1, host3]}"
+        self.c.web("away", place=place)
+        self.c.release("away", "1.0.0")
+        self.c.release("away", "1.1.0")
+        self.c.run("deploy", "away", "1.0.0")
+        self.c.bed.cut(3)
+        done = self.c.run("deploy", "away", "1.1.0", check=4)
+        self.assertIn("nothing was changed", done.stderr)
+        self.assertEqual({e["version"] for e in self.c.endpoints("away")}, {"1.0.0"})
+        with open(f"{self.c.inventory}/services/away.yaml") as file:
+            text = file.read().replace("drain: 1s", "drain: 1s, max_unreachable: 1")
+        self.c.manifest("away", text)
+        done = self.c.run("deploy", "away", "1.1.0", check=4)
+        self.assertIn("left out: host3", done.stdout)
+        self.c.bed.heal(3)
+        self.c.run("deploy", "away", "1.1.0")
+        self.assertEqual(self.c.versions("away"), ["1.1.0", "1.1.0"])
+
+
+if __name__ == "__main__":
+    unittest.main()
