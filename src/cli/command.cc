@@ -6,8 +6,9 @@ namespace cctl::cli {
 
 std::vector<Command> commandTable() {
   std::vector<Command> table;
-  for (auto part : {inventoryCommands(), hostCommands(), doctorCommands(), releaseCommands(),
-                    changeCommands(), watchCommands(), coreCommands()})
+  for (auto part :
+       {inventoryCommands(), hostCommands(), doctorCommands(), releaseCommands(), changeCommands(),
+        watchCommands(), coreCommands(), recordCommands(), retireCommands()})
     table.insert(table.end(), std::make_move_iterator(part.begin()),
                  std::make_move_iterator(part.end()));
   return table;

@@ -1,100 +1,276 @@
 #include "ops/dependants.h"
 
+#include <algorithm>
 #include <csignal>
 
+#include "base/text.h"
 #include "model/dependency_graph.h"
+#include "ops/change.h"
+#include "ops/probe.h"
 #include "ops/render.h"
+#include "transport/fan_out.h"
 
 namespace cctl::ops {
 namespace {
+
+constexpr Millis kLeastDrain{1'000};
+constexpr Millis kLookEvery{100};
 
 OnChange actionFor(const Manifest& manifest, const ServiceName& service) {
   const auto found = manifest.on_change.find(service);
   return found == manifest.on_change.end() ? OnChange::kNone : found->second;
 }
 
+// Endpoints changed just now, or what an earlier change left undone is looked for.
+enum class Why { kChanged, kLookedFor };
+
+// An instance whose files are not what they should be now.
+struct Stale {
+  InstanceId id;
+  HostConnection* host = nullptr;
+  protocol::GenerationSpec fresh;
+};
+
+// One dependant.
 class Refresher {
  public:
-  Refresher(Operation& operation, const Manifest& manifest, OnChange action,
-            const EndpointsByService& endpoints)
-      : operation_(operation), manifest_(manifest), action_(action), endpoints_(endpoints) {}
+  Refresher(Operation& operation, const Manifest& manifest, OnChange action, Why why)
+      : operation_(operation), manifest_(manifest), action_(action), why_(why) {}
 
-  Result<void> refresh(const InstanceId& id, HostConnection& host) {
-    auto running = host.shim->call<protocol::GenerationSpec>(
-        protocol::GenerationRequest{operation_.ref(id), 0}, Deadline::in(kRequestTimeout));
-    if (!running && running.error().code == Code::kNotFound) return {};
-    if (!running) return fail(running.error());
-    CCTL_TRY(const protocol::GenerationSpec fresh,
-             renderGeneration(host, {&operation_.inventory(), &manifest_, id,
-                                     Version(running->version), running->release_digest,
-                                     running->generation, running->ports, &endpoints_}));
-    if (fresh.config == running->config && fresh.argv == running->argv && fresh.env == running->env)
-      return {};
-    CCTL_CHECK(replace(id, host, fresh));
-    if (action_ == OnChange::kRestart) return restart(id, host);
-    return {};
+  Result<void> run() {
+    CCTL_TRY(const std::vector<Stale> stale, findStale());
+    if (stale.empty()) return {};
+    if (action_ != OnChange::kRestart) return inBatches(stale, nullptr);
+    const ChangeRequest change{"on-change restart", {manifest_.service}, Millis(0), "", false};
+    return runChange(operation_, change, [&](Change& begun) -> Result<ChangeEnd> {
+      CCTL_CHECK(inBatches(stale, &begun));
+      return ChangeEnd{};
+    });
   }
 
  private:
-  Result<void> replace(const InstanceId& id, HostConnection& host,
-                       const protocol::GenerationSpec& fresh) {
-    protocol::ReconfigureRequest request;
-    request.instance = operation_.ref(id);
-    request.generation = fresh.generation;
-    request.argv = fresh.argv;
-    request.env = fresh.env;
-    request.config = fresh.config;
-    request.signal = action_ == OnChange::kReload ? SIGHUP : 0;
-    request.caller = operation_.caller(0);
-    auto done = host.shim->call<protocol::Empty>(request, Deadline::in(kRequestTimeout));
-    if (!done) return fail(done.error());
-    operation_.events.step(id.text(), action_ == OnChange::kReload
-                                          ? "config follows the new endpoints, reloaded"
-                                          : "config follows the new endpoints");
+  Result<std::vector<Stale>> findStale() {
+    CCTL_TRY(const Desired desired, readDesired(operation_.registers, manifest_.service));
+    CCTL_TRY(const EndpointsByService endpoints, endpointsFor(operation_.registers, manifest_));
+    const Placement placement = placementOf(manifest_.service, desired);
+    placed_ = placement.size();
+    ssh::FanOutOptions options;
+    options.forks = operation_.fleet.forks();
+    auto looks = ssh::forEachHost<std::optional<Stale>>(
+        placement.size(), options, [&](size_t i) { return look(placement[i], endpoints); });
+    std::vector<Stale> stale;
+    for (size_t i = 0; i < looks.size(); ++i) {
+      if (looks[i] && *looks[i]) stale.push_back(std::move(**looks[i]));
+      if (!looks[i] && why_ == Why::kChanged)
+        operation_.events.warning(
+            placement[i].instance.text(),
+            fmt::format("still has the old endpoints, the next command that reaches it brings it "
+                        "up to date: {}",
+                        looks[i].error().message));
+    }
+    return stale;
+  }
+
+  Result<std::optional<Stale>> look(const Placed& placed, const EndpointsByService& endpoints) {
+    CCTL_TRY(HostConnection * host, operation_.fleet.await(placed.host));
+    auto running = host->shim->call<protocol::GenerationSpec>(
+        protocol::GenerationRequest{operation_.ref(placed.instance), 0},
+        Deadline::in(kRequestTimeout));
+    if (!running && running.error().code == Code::kNotFound) return std::nullopt;
+    if (!running) return fail(running.error());
+    CCTL_TRY(protocol::GenerationSpec fresh,
+             renderGeneration(*host, {&operation_.inventory(), &manifest_, placed.instance,
+                                      Version(running->version), running->release_digest,
+                                      running->generation, running->ports, &endpoints}));
+    if (fresh.config == running->config && fresh.argv == running->argv && fresh.env == running->env)
+      return std::nullopt;
+    // An edit of the manifest that waits for its own deploy is no stale endpoint.
+    if (why_ == Why::kLookedFor && fresh.spec_digest != running->spec_digest) return std::nullopt;
+    return Stale{placed.instance, host, std::move(fresh)};
+  }
+
+  // Of several there is always one that is left alone.
+  size_t batchSize() const {
+    const auto wanted =
+        static_cast<size_t>(std::max(1, manifest_.upgrade.batch.of(static_cast<int>(placed_))));
+    return placed_ > 1 && action_ != OnChange::kNone ? std::min(wanted, placed_ - 1) : wanted;
+  }
+
+  Result<void> inBatches(const std::vector<Stale>& stale, const Change* change) {
+    const size_t size = batchSize();
+    for (size_t at = 0; at < stale.size(); at += size) {
+      const std::vector<Stale> batch(
+          stale.begin() + static_cast<std::ptrdiff_t>(at),
+          stale.begin() + static_cast<std::ptrdiff_t>(std::min(stale.size(), at + size)));
+      if (change) CCTL_CHECK(change->held());
+      CCTL_CHECK(change ? restartBatch(batch, *change) : reloadBatch(batch));
+    }
     return {};
   }
 
-  Result<void> restart(const InstanceId& id, HostConnection& host) {
-    const Millis limit = kRequestTimeout + manifest_.health.start_timeout + manifest_.stop.grace;
-    CCTL_TRY(const auto reply,
-             host.shim->call<protocol::StartReply>(
-                 protocol::RestartRequest{operation_.ref(id), operation_.caller(0)},
-                 Deadline::in(limit)));
-    if (reply.state != protocol::InstanceState::kReady)
-      return fail(Code::kFailed, "not ready after its restart: {}", reply.problem);
-    operation_.events.step(id.text(), "restarted with the new endpoints");
+  // ---- files, and SIGHUP ----
+
+  Result<void> reloadBatch(const std::vector<Stale>& batch) {
+    CCTL_CHECK(each(batch, [this](const Stale& one) { return replace(one, 0); }));
+    if (action_ == OnChange::kNone) return {};
+    return each(batch, [this](const Stale& one) { return awaitReady(one); });
+  }
+
+  Result<void> replace(const Stale& one, uint64_t token) {
+    protocol::ReconfigureRequest request;
+    request.instance = operation_.ref(one.id);
+    request.generation = one.fresh.generation;
+    request.argv = one.fresh.argv;
+    request.env = one.fresh.env;
+    request.config = one.fresh.config;
+    request.signal = action_ == OnChange::kReload ? SIGHUP : 0;
+    request.caller = operation_.caller(token);
+    CCTL_TRY(const auto done,
+             one.host->shim->call<protocol::Empty>(request, Deadline::in(kRequestTimeout)));
+    (void)done;
+    if (action_ != OnChange::kRestart)
+      operation_.events.step(one.id.text(), action_ == OnChange::kReload
+                                                ? "config follows the new endpoints, reloaded"
+                                                : "config follows the new endpoints");
+    return {};
+  }
+
+  // One that SIGHUP ended is started again by its shim: that is waited for, too. What is down by
+  // order, or was down before, is not waited for.
+  Result<void> awaitReady(const Stale& one) {
+    const Deadline end = Deadline::in(manifest_.health.start_timeout);
+    for (;;) {
+      CCTL_TRY(const HostReport report,
+               probeHostStatus(*one.host, manifest_.service.str(), operation_.cancel));
+      const auto found =
+          std::find_if(report.instances.begin(), report.instances.end(), [&](const auto& status) {
+            return status.index == one.id.index && status.generation == one.fresh.generation;
+          });
+      using S = protocol::InstanceState;
+      if (found == report.instances.end() || !found->wanted || found->state == S::kReady) return {};
+      if (found->state == S::kFailed || end.passed())
+        return fail(Code::kFailed, "{} is {} after it was told of the new endpoints", one.id,
+                    protocol::stateName(found->state));
+      CCTL_CHECK(pauseFor(kLookEvery, operation_.cancel));
+    }
+  }
+
+  // ---- restart ----
+
+  Result<void> restartBatch(const std::vector<Stale>& batch, const Change& change) {
+    CCTL_TRY(const std::vector<Endpoint> withdrawn, withdraw(batch));
+    const Result<void> restarted = each(
+        batch, [&](const Stale& one) { return restart(one, change.caller(manifest_.service)); });
+    std::vector<Endpoint> back;
+    for (const Endpoint& endpoint : withdrawn)
+      if (down_.count(endpoint.instance) == 0) back.push_back(endpoint);
+    if (!back.empty())
+      CCTL_CHECK(changeEndpoints([&](std::vector<Endpoint>& endpoints) {
+        endpoints.insert(endpoints.end(), back.begin(), back.end());
+      }));
+    return restarted;
+  }
+
+  Result<std::vector<Endpoint>> withdraw(const std::vector<Stale>& batch) {
+    const auto leaving = [&](const Endpoint& endpoint) {
+      return std::any_of(batch.begin(), batch.end(),
+                         [&](const Stale& one) { return one.id == endpoint.instance; });
+    };
+    CCTL_TRY(const ServiceEndpoints before, readEndpoints(operation_.registers, manifest_.service));
+    std::vector<Endpoint> withdrawn;
+    std::copy_if(before.endpoints.begin(), before.endpoints.end(), std::back_inserter(withdrawn),
+                 leaving);
+    if (withdrawn.empty()) return withdrawn;
+    CCTL_CHECK(changeEndpoints(
+        [&](std::vector<Endpoint>& endpoints) { std::erase_if(endpoints, leaving); }));
+    CCTL_CHECK(pauseFor(std::max(kLeastDrain, manifest_.upgrade.drain), nullptr));
+    return withdrawn;
+  }
+
+  // Files and restart in one go: between the two it would run with what its files no longer say.
+  Result<void> restart(const Stale& one, const protocol::Caller& caller) {
+    const auto done = [&]() -> Result<void> {
+      CCTL_CHECK(replace(one, caller.token));
+      const Millis limit = kRequestTimeout + manifest_.health.start_timeout + manifest_.stop.grace;
+      CCTL_TRY(const auto reply,
+               one.host->shim->call<protocol::StartReply>(
+                   protocol::RestartRequest{operation_.ref(one.id), caller}, Deadline::in(limit)));
+      if (reply.state == protocol::InstanceState::kReady) return {};
+      return fail(Code::kFailed, "{}: not ready after its restart: {}", one.id, reply.problem);
+    }();
+    if (!done) {
+      const std::lock_guard lock(mutex_);
+      down_.insert(one.id);
+      return done;
+    }
+    operation_.events.step(one.id.text(), "restarted with the new endpoints");
+    return {};
+  }
+
+  Result<void> changeEndpoints(const std::function<void(std::vector<Endpoint>&)>& change) {
+    CCTL_CHECK(updateEndpoints(operation_.registers, manifest_.service, change));
+    CCTL_CHECK(pushNames(operation_, {manifest_.service}, allHosts(operation_.inventory())));
+    refreshDependants(operation_, manifest_.service);
+    return {};
+  }
+
+  // All of a batch at once; the first failure is the batch's.
+  Result<void> each(const std::vector<Stale>& batch,
+                    const std::function<Result<void>(const Stale&)>& work) {
+    ssh::FanOutOptions options;
+    options.forks = operation_.fleet.forks();
+    const auto results = ssh::forEachHost<protocol::Empty>(
+        batch.size(), options, [&](size_t i) -> Result<protocol::Empty> {
+          CCTL_CHECK(work(batch[i]));
+          return protocol::Empty{};
+        });
+    for (const auto& result : results)
+      if (!result) return fail(result.error());
     return {};
   }
 
   Operation& operation_;
   const Manifest& manifest_;
   const OnChange action_;
-  const EndpointsByService& endpoints_;
+  const Why why_;
+  size_t placed_ = 0;
+  std::mutex mutex_;
+  std::set<InstanceId> down_;  // not ready after the restart; guarded by mutex_
 };
 
-Result<void> refreshOne(Operation& operation, const ServiceName& changed,
-                        const Manifest& dependant) {
-  CCTL_TRY(const Desired desired, readDesired(operation.registers, dependant.service));
-  CCTL_TRY(const EndpointsByService endpoints, endpointsFor(operation.registers, dependant));
-  Refresher refresher(operation, dependant, actionFor(dependant, changed), endpoints);
-  for (const Placed& placed : placementOf(dependant.service, desired)) {
-    auto host = operation.fleet.await(placed.host);
-    Result<void> refreshed =
-        host ? refresher.refresh(placed.instance, **host) : Result<void>(fail(host.error()));
-    if (!refreshed)
-      operation.events.warning(placed.instance.text(),
-                               "still has the old endpoints: " + refreshed.error().message);
-  }
-  return {};
+void refresh(Operation& operation, const Manifest& dependant, OnChange action, Why why) {
+  auto refreshed = Refresher(operation, dependant, action, why).run();
+  if (refreshed) return;
+  operation.events.warning(
+      dependant.service.str(),
+      fmt::format("was not brought up to date with new endpoints, the next command tries again: {}",
+                  refreshed.error().message));
+}
+
+// What an unknown change asks for: the strongest that any of its dependencies would.
+OnChange strongestAction(const Manifest& manifest) {
+  OnChange strongest = OnChange::kNone;
+  for (const auto& [service, action] : manifest.on_change) strongest = std::max(strongest, action);
+  return strongest;
 }
 
 }  // namespace
 
-Result<void> refreshDependants(Operation& operation, const ServiceName& service) {
+void refreshDependants(Operation& operation, const ServiceName& service) {
   const Inventory& inventory = operation.inventory();
-  for (const ServiceName& name : directDependants(inventory.services, service))
-    CCTL_CHECK(refreshOne(operation, service, inventory.services.at(name)));
-  return {};
+  for (const ServiceName& name : directDependants(inventory.services, service)) {
+    const Manifest& dependant = inventory.services.at(name);
+    refresh(operation, dependant, actionFor(dependant, service), Why::kChanged);
+  }
+}
+
+void refreshStale(Operation& operation) {
+  const Inventory& inventory = operation.inventory();
+  for (const ServiceName& name : startOrder(inventory.services)) {
+    const Manifest& manifest = inventory.services.at(name);
+    if (!manifest.depends_on.empty())
+      refresh(operation, manifest, strongestAction(manifest), Why::kLookedFor);
+  }
 }
 
 }  // namespace cctl::ops

@@ -219,6 +219,7 @@ class Deploy {
     else
       operation_.events.warning("", "the endpoints were not pushed: " + missed.error().message);
     pushHostSettings(operation_, allHosts(operation_.inventory()));
+    refreshStale(operation_);
   }
 
   Result<void> changeDesired(const std::function<void(Desired&)>& change) {

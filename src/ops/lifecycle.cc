@@ -226,7 +226,8 @@ class ServiceAction {
     std::vector<HostName> hosts;
     for (const Placed& placed : selected_) hosts.push_back(placed.host);
     CCTL_CHECK(pushNames(operation_, {manifest_.service}, hosts));
-    return refreshDependants(operation_, manifest_.service);
+    refreshDependants(operation_, manifest_.service);
+    return {};
   }
 
   Result<void> setHeld(const std::vector<Placed>& batch, bool held) {
@@ -333,6 +334,7 @@ class Lifecycle {
     if (request_.action == Action::kReload || request_.action == Action::kSignal) return {};
     CCTL_TRY(outcome_.missed, pushNames(operation_, {}, allHosts(operation_.inventory())));
     pushHostSettings(operation_, allHosts(operation_.inventory()));
+    refreshStale(operation_);
     return {};
   }
 

@@ -13,6 +13,7 @@ constexpr int kFormat = 1;
 
 std::string desiredKey(const ServiceName& service) { return "desired/" + service.str(); }
 std::string hostKey(const HostName& host) { return "host/" + host.str(); }
+std::string retiredKey(const ServiceName& service) { return "retired/" + service.str(); }
 std::string endpointsKey(const ServiceName& service) { return "endpoints/" + service.str(); }
 
 int indexFrom(const std::string& text) {
@@ -140,14 +141,37 @@ Result<ServiceEndpoints> updateEndpoints(
 }
 
 Result<std::map<ServiceName, ServiceEndpoints>> readAllEndpoints(registry::Registers& registers) {
-  const std::string prefix = endpointsKey(ServiceName(""));
-  CCTL_TRY(const std::vector<std::string> keys, registers.list(prefix));
   std::map<ServiceName, ServiceEndpoints> all;
-  for (const std::string& key : keys) {
-    const ServiceName service(key.substr(prefix.size()));
-    CCTL_TRY(all[service], readEndpoints(registers, service));
+  for (const std::string& prefix : {endpointsKey(ServiceName("")), retiredKey(ServiceName(""))}) {
+    CCTL_TRY(const std::vector<std::string> keys, registers.list(prefix));
+    for (const std::string& key : keys) all[ServiceName(key.substr(prefix.size()))];
+  }
+  for (auto& [service, endpoints] : all) {
+    CCTL_TRY(endpoints, readEndpoints(registers, service));
   }
   return all;
+}
+
+Result<void> markRetired(registry::Registers& registers, const ServiceName& service) {
+  const auto next = [](const protocol::RegisterValue&) -> Result<JsonText> {
+    return JsonText{dumpJson(Json{{"format", kFormat}})};
+  };
+  CCTL_CHECK(registry::update(registers, retiredKey(service), next));
+  return {};
+}
+
+Result<bool> isRetired(registry::Registers& registers, const ServiceName& service) {
+  CCTL_TRY(const protocol::RegisterValue value, registers.read(retiredKey(service)));
+  return !value.value.isNull();
+}
+
+Result<void> deleteService(registry::Registers& registers, const ServiceName& service) {
+  const auto nothing = [](const protocol::RegisterValue&) -> Result<JsonText> {
+    return JsonText{};
+  };
+  for (const std::string& key : {desiredKey(service), endpointsKey(service)})
+    CCTL_CHECK(registry::update(registers, key, nothing));
+  return {};
 }
 
 JsonText encodeHostMark(const HostMark& mark) {

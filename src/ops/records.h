@@ -52,7 +52,7 @@ Placement placementOf(const ServiceName& service, const Desired& desired);
 [[nodiscard]] Result<ServiceEndpoints> updateEndpoints(
     registry::Registers& registers, const ServiceName& service,
     const std::function<void(std::vector<Endpoint>&)>& change);
-// Of every service that has any.
+// Of every service that has any, and of those that were retired: none, at their last revision.
 [[nodiscard]] Result<std::map<ServiceName, ServiceEndpoints>> readAllEndpoints(
     registry::Registers& registers);
 
@@ -73,6 +73,15 @@ JsonText encodeHostMark(const HostMark& mark);
 [[nodiscard]] Result<std::map<HostName, HostMark>> readHostMarks(registry::Registers& registers);
 // The drained ones.
 [[nodiscard]] Result<std::set<HostName>> readDrained(registry::Registers& registers);
+
+// retired/S: a mark that the service was taken away. Its endpoints, none, go on being pushed, so
+// that hosts that missed it learn of it. Stays for good; a service that is deployed anew does not
+// mind.
+[[nodiscard]] Result<void> markRetired(registry::Registers& registers, const ServiceName& service);
+[[nodiscard]] Result<bool> isRetired(registry::Registers& registers, const ServiceName& service);
+// Deletes desired/S and endpoints/S; tombstones stay. History and release digests are kept.
+[[nodiscard]] Result<void> deleteService(registry::Registers& registers,
+                                         const ServiceName& service);
 
 // release/S/V: fixes the digest at the first deploy. kRefused when another one stands there.
 [[nodiscard]] Result<void> fixReleaseDigest(registry::Registers& registers,

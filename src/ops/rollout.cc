@@ -473,7 +473,8 @@ Result<void> Rollout::changeEndpoints(const std::function<void(std::vector<Endpo
   CCTL_TRY(const HostErrors missed, pushNames(operation_, {service}, hosts));
   for (const auto& [name, error] : missed) deaf_.insert(name);
   operation_.reached("dependants");
-  return refreshDependants(operation_, service);
+  refreshDependants(operation_, service);
+  return {};
 }
 
 Result<void> Rollout::execute(const PublishStep& step) {
