@@ -88,7 +88,8 @@ void Change::finish(const ServiceName& service, const ChangeEnd& end) {
 }
 
 void Change::finish(const ChangeEnd& end) {
-  while (!open_.empty()) finish(*open_.begin(), end);
+  const std::set<ServiceName> rest = open_;  // of its own: each leaves open_ on the way
+  for (const ServiceName& service : rest) finish(service, end);
 }
 
 Result<void> Change::takeOver(const ServiceName& service, const Lease& lease) {
