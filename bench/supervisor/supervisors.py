@@ -269,7 +269,7 @@ class Ours(Supervisor):
                 "log_max_size": LOG_SIZE, "log_keep": LOG_KEEP}
 
     def command(self):
-        return [self.tools["shim"], "run", "--root", self.root()]
+        return [os.path.join(self.root(), "shim", "current"), "run", "--root", self.root()]
 
     def ask_to_stop(self):
         with self.connect() as client:

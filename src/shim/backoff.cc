@@ -4,6 +4,12 @@
 
 namespace cctl::shim {
 
+// std::random_device takes its time where the processor is a virtual one.
+unsigned Backoff::anySeed() {
+  static std::minstd_rand seeds(std::random_device{}());
+  return static_cast<unsigned>(seeds());
+}
+
 std::optional<Millis> Backoff::next(SteadyTime now) {
   while (!restarts_.empty() && now - restarts_.front() >= policy_.limit_window)
     restarts_.pop_front();

@@ -11,7 +11,7 @@ namespace cctl::shim {
 
 class Backoff {
  public:
-  explicit Backoff(protocol::RestartPolicy policy, unsigned seed = std::random_device{}())
+  explicit Backoff(protocol::RestartPolicy policy, unsigned seed = anySeed())
       : policy_(policy), random_(seed) {}
 
   // How long to wait before the restart that is due now: nothing after the crash of what was
@@ -27,10 +27,11 @@ class Backoff {
   static constexpr Millis kStable{10'000};
 
  private:
+  static unsigned anySeed();
   Millis withJitter(Millis delay);
 
   protocol::RestartPolicy policy_;
-  std::mt19937 random_;
+  std::minstd_rand random_;  // one for each process: small
   std::deque<SteadyTime> restarts_;
   int consecutive_ = 0;
   bool immediate_ = false;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -24,7 +25,13 @@ namespace {
 
 using protocol::EventKind;
 
+// By the name under which bootstrap placed it, or else by what it holds.
 std::string ownDigest() {
+  char path[4096];
+  const ssize_t length = ::readlink("/proc/self/exe", path, sizeof path);
+  const std::string_view whole(path, static_cast<size_t>(std::max<ssize_t>(length, 0)));
+  const std::string_view name = whole.substr(whole.rfind('-') + 1);
+  if (isSha256Hex(name)) return std::string(name);
   const auto digest = sha256HexOfFile("/proc/self/exe");
   return digest ? *digest : std::string();
 }
@@ -159,7 +166,6 @@ Result<std::unique_ptr<Daemon>> Daemon::open(const std::string& root, SharedFds 
   std::unique_ptr<Daemon> daemon(
       new Daemon(root, std::move(identity), std::move(inherited), digest));
   CCTL_CHECK(daemon->load());
-  CCTL_CHECK(daemon->listen());
   daemon->watchAnchor();
   return daemon;
 }
@@ -200,11 +206,16 @@ void Daemon::loadState() {
   report({loaded.error().message, "the damaged state was moved to " + aside});
 }
 
-Result<void> Daemon::listen() {
+// Services first: whoever wants to talk can wait, and making sockets takes a while on a busy disk.
+Result<void> Daemon::start() {
   watchSignals();
   CCTL_CHECK(notify_.listen(paths::notifySocket(host_.root), [this](int pid, const auto& said) {
     supervisor_.onNotification(pid, said);
   }));
+  supervisor_.resume();
+  // What it found and began is known to the next supervisor before any of it ends.
+  loop_.endTurn();
+  names_.localChange();  // also of what did not come up
   CCTL_CHECK(control_.listen(paths::controlSocket(host_.root)));
   return naming_.listen(paths::namingSocket(host_.root));
 }
@@ -281,8 +292,6 @@ void Daemon::tidyUp() {
 }
 
 int Daemon::run() {
-  supervisor_.resume();
-  names_.localChange();  // also of what did not come up
   loop_.run();
   record(EventKind::kShimStop, "shim stopped");
   tidyUp();

@@ -18,12 +18,14 @@ namespace cctl::shim {
 
 class Daemon {
  public:
-  // Opens everything and begins to listen. `fds.lock` is held already. `anchor`: the parent.
+  // Opens everything. `fds.lock` is held already. `anchor`: the parent.
   [[nodiscard]] static Result<std::unique_ptr<Daemon>> open(const std::string& root, SharedFds fds,
                                                             int anchor);
   ~Daemon();
 
-  // Takes up what should run and serves until it is told to go; returns the exit status (anchor.h).
+  // Takes up what should run, then begins to listen.
+  [[nodiscard]] Result<void> start();
+  // Serves until it is told to go; returns the exit status (anchor.h).
   // When the anchor dies, this process becomes it and never returns.
   int run();
 
@@ -41,7 +43,6 @@ class Daemon {
   [[nodiscard]] Result<void> load();
   void loadState();
   void judgeNames();
-  [[nodiscard]] Result<void> listen();
   void watchSignals();
   void watchAnchor();
   void takeOver();

@@ -75,6 +75,9 @@ class EventLoop {
   // At the end of this turn, before the loop waits again: for one sync on behalf of many changes.
   void atTurnEnd(Action action);
 
+  // Runs what was put off to the end of the turn, for work done before the first one.
+  void endTurn() { runTurnEnd(); }
+
   void run();
   void stop() { stopped_ = true; }
   // Waits at most `longest` for something to happen and handles it.

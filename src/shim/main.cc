@@ -204,6 +204,7 @@ Result<int> runSupervisor(Arguments& arguments) {
   std::from_chars(anchor_text.data(), anchor_text.data() + anchor_text.size(), anchor);
   auto daemon = Daemon::open(root, std::move(fds), anchor);
   if (!daemon) return fail(told(ready, daemon.error()));
+  if (auto started = (*daemon)->start(); !started) return fail(told(ready, started.error()));
   if (ready) say(ready.get(), "ok");
   ready.reset();
   return (*daemon)->run();

@@ -1,5 +1,6 @@
 #include "shim/proc.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -42,6 +43,19 @@ uint64_t memoryLine(std::string_view text, std::string_view key) {
   return number<uint64_t>(text.substr(digits)) * 1024;
 }
 
+// A file of /proc that comes in one piece: one read in place of two.
+std::optional<std::string> readWhole(const std::string& path) {
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return std::nullopt;
+  char buffer[16384];
+  const ssize_t got = ::read(fd.get(), buffer, sizeof buffer);
+  if (got < 0) return std::nullopt;
+  std::string text(buffer, static_cast<size_t>(got));
+  if (text.size() < sizeof buffer) return text;
+  const auto rest = readAll(fd.get(), 4u << 20);
+  return rest ? std::optional<std::string>(text + *rest) : std::nullopt;
+}
+
 }  // namespace
 
 std::optional<ProcStat> parseProcStat(std::string_view text) {
@@ -64,7 +78,7 @@ std::optional<ProcStat> parseProcStat(std::string_view text) {
 }
 
 std::optional<ProcStat> readProcStat(int pid) {
-  const auto text = readFile(fmt::format("/proc/{}/stat", pid), 16384);
+  const auto text = readWhole(fmt::format("/proc/{}/stat", pid));
   return text ? parseProcStat(*text) : std::nullopt;
 }
 
@@ -98,17 +112,6 @@ std::optional<std::vector<int>> childrenOf(int pid) {
   return children;
 }
 
-std::vector<int> orphansOf(int anchor, int sid, uint64_t start_ticks) {
-  const auto children = anchor > 0 ? childrenOf(anchor) : std::nullopt;
-  if (!children) return sessionMembers(sid, start_ticks);
-  std::vector<int> orphans;
-  for (const int child : *children)
-    if (const auto stat = child == ::getpid() ? std::nullopt : readProcStat(child);
-        stat && stat->session == sid && !stat->dead())
-      orphans.push_back(child);
-  return orphans;
-}
-
 bool runsOwnExecutable(int pid) {
   struct stat theirs {};
   struct stat ours {};
@@ -125,7 +128,7 @@ WallTime wallTimeOf(uint64_t start_ticks, WallTime now) {
 }
 
 std::vector<std::string> environmentOf(int pid) {
-  const auto text = readFile(fmt::format("/proc/{}/environ", pid), 4u << 20);
+  const auto text = readWhole(fmt::format("/proc/{}/environ", pid));
   std::vector<std::string> variables;
   std::string_view rest = text ? std::string_view(*text) : std::string_view();
   while (!rest.empty()) {

@@ -38,10 +38,6 @@ std::optional<ProcStat> aliveProcess(int pid, uint64_t start_ticks);
 // that began at `start_ticks`.
 std::vector<int> sessionMembers(int sid, uint64_t start_ticks);
 
-// Living members of the session `sid` after its leader has ended: those that the subreaper `anchor`
-// has inherited, whose children turn up there as they are killed. Looks at all processes where the
-// kernel does not list children, or without an anchor.
-std::vector<int> orphansOf(int anchor, int sid, uint64_t start_ticks);
 // Whether the process still runs this very executable: it has not got to its exec yet.
 bool runsOwnExecutable(int pid);
 

@@ -1,6 +1,7 @@
 #include "shim/sealed_file.h"
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/digest.h"
 
@@ -8,14 +9,30 @@ namespace cctl::shim {
 namespace {
 
 constexpr int kFormat = 1;
+constexpr std::string_view kBefore = "{\"body\":";
 
 std::string checksum(const Json& body) { return fmt::format("{:08x}", crc32c(dumpJson(body))); }
+
+// Behind the body, as sealText() writes it.
+std::string sealBehind(std::string_view kind, uint32_t crc) {
+  return fmt::format(",\"crc32c\":\"{:08x}\",\"format\":{},\"kind\":\"{}\"}}\n", crc, kFormat,
+                     kind);
+}
+
+// What is exactly as sealText() writes it is checked as it stands, without writing it once more.
+std::optional<std::string_view> bodyAsWritten(std::string_view text, std::string_view kind) {
+  const size_t behind = sealBehind(kind, 0).size();
+  if (!text.starts_with(kBefore) || text.size() < kBefore.size() + behind) return std::nullopt;
+  const std::string_view body = text.substr(kBefore.size(), text.size() - kBefore.size() - behind);
+  if (text.substr(kBefore.size() + body.size()) != sealBehind(kind, crc32c(body)))
+    return std::nullopt;
+  return body;
+}
 
 }  // namespace
 
 std::string sealText(std::string_view kind, std::string_view text) {
-  return fmt::format("{{\"body\":{},\"crc32c\":\"{:08x}\",\"format\":{},\"kind\":\"{}\"}}\n", text,
-                     crc32c(text), kFormat, kind);
+  return fmt::format("{}{}{}", kBefore, text, sealBehind(kind, crc32c(text)));
 }
 
 Result<void> writeSealed(const std::string& path, std::string_view kind, const Json& body,
@@ -29,6 +46,7 @@ Result<Json> readSealed(const std::string& path, std::string_view kind) {
 }
 
 Result<Json> unsealText(std::string_view text, std::string_view kind, const std::string& path) {
+  if (const auto body = bodyAsWritten(text, kind)) return parseJson(*body);
   auto json = parseJson(text);
   if (!json) return fail(json.error().context(path));
   const auto format = json->find("format");

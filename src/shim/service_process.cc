@@ -31,6 +31,7 @@ constexpr std::string_view kGeneration = "CLUSTERCTL_GENERATION=";
 constexpr size_t kCheckSlice = 16u << 20;  // bytes hashed in one turn of the loop
 constexpr Millis kExitPoll{50};            // where there are no process descriptors
 constexpr Millis kRemainsPoll{5};
+constexpr Millis kFinishPoll{20};
 constexpr int kMostRemainsChecks = 400;  // what survives KILL for two seconds hangs in the kernel
 
 Millis millisOf(const timeval& time) {
@@ -95,6 +96,10 @@ bool clean(const ExitReport& report) { return report.exit_status == 0; }
 
 std::string processName(const protocol::InstanceRef& ref, int generation) {
   return fmt::format("{}/{}/{}", ref.service, ref.index, generation);
+}
+
+std::string markOf(const std::string& root) {
+  return "CLUSTERCTL_NAMING=" + paths::namingSocket(root);
 }
 
 std::string nameByEnvironment(const std::vector<std::string>& environment) {
@@ -346,11 +351,37 @@ bool ServiceProcess::inGroup(int pid) const {
   return std::find(pids.begin(), pids.end(), pid) != pids.end();
 }
 
-// What has left the session is still in the group. Orphans are looked for among the anchor's
-// children only where they surely go there: not those of a process whose first anchor was killed.
+// Of this run, by its session, its control group, or, where it has left both, by its environment.
+bool ServiceProcess::isOurs(int pid) const {
+  const auto stat = readProcStat(pid);
+  if (!stat || stat->dead()) return false;
+  if (stat->session == pid_ || inGroup(pid)) return true;
+  const std::vector<std::string> environment = environmentOf(pid);
+  return nameByEnvironment(environment) == name_ &&
+         std::find(environment.begin(), environment.end(), markOf(host_.root)) != environment.end();
+}
+
+// Of what has begun a session of its own only the parent's end tells: then the anchor has it.
+std::vector<int> ServiceProcess::strayed() const {
+  std::vector<int> pids;
+  const auto children = under_anchor_ ? childrenOf(host_.anchor) : std::nullopt;
+  for (const int child : children ? *children : std::vector<int>())
+    if (child != ::getpid() && child != pid_ && !host_.survivors.holds(child) && isOurs(child))
+      pids.push_back(child);
+  return pids;
+}
+
+// Orphans are looked for among the anchor's children only where they surely go there: not those of
+// a process whose first anchor was killed.
 std::vector<int> ServiceProcess::remains() const {
-  std::vector<int> pids = orphansOf(under_anchor_ ? host_.anchor : 0, pid_, start_ticks_);
-  if (under_anchor_ && ::getppid() != host_.anchor) pids = sessionMembers(pid_, start_ticks_);
+  if (under_anchor_ && ::getppid() == host_.anchor && childrenOf(host_.anchor)) {
+    std::vector<int> pids = strayed();
+    for (const int pid : groupMembers())
+      if (pid != pid_ && std::find(pids.begin(), pids.end(), pid) == pids.end())
+        pids.push_back(pid);
+    return pids;
+  }
+  std::vector<int> pids = sessionMembers(pid_, start_ticks_);
   for (const int pid : groupMembers())
     if (pid != pid_) pids.push_back(pid);
   return pids;
@@ -371,7 +402,7 @@ Result<void> ServiceProcess::spawnWithPipes(SpawnRequest& request) {
   host_.loop.atTurnEnd([pid = pid_] { endHurry(pid); });
   own_child_ = true;
   under_anchor_ = true;
-  killed_ = false;
+  killed_ = told_remains_ = false;
   remains_seen_ = 0;
   memory().process = ProcessRecord{pid_,  start_ticks_,          started_,
                                    false, capture_->out().inode, capture_->err().inode};
@@ -564,6 +595,7 @@ void ServiceProcess::killAll() {
   killed_ = true;
   record(EventKind::kStop,
          fmt::format("still running after {}: killed", formatDuration(spec_.stop_grace)));
+  if (leaderEnded()) return onProcessEvent();  // it is the others that are still there
   signalGroup(pidfd_, pid_, SIGKILL);
 }
 
@@ -583,19 +615,37 @@ bool ServiceProcess::leaderEnded() const {
   return info.si_pid != 0;
 }
 
-// What it left behind would hold its ports. True while any of it lives.
-bool ServiceProcess::killRemains() {
-  if (own_child_) signalGroup(pidfd_, pid_, SIGKILL);
+// True when there was anybody to send it to.
+bool ServiceProcess::signalRemains(const std::vector<int>& pids, int number) {
   bool any = false;
-  for (const int member : remains()) {
+  for (const int member : pids) {
     const Fd handle = openPidfd(member);
-    const auto stat = readProcStat(member);
-    // Again, now that the descriptor pins it.
-    if (!stat || stat->dead() || (stat->session != pid_ && !inGroup(member))) continue;
-    signalProcess(handle, member, SIGKILL);
+    if (!isOurs(member)) continue;  // again, now that the descriptor pins it
+    signalProcess(handle, member, number);
     any = true;
   }
   return any;
+}
+
+// What it left behind would hold its ports. True while any of it lives.
+bool ServiceProcess::killRemains() {
+  if (own_child_) signalGroup(pidfd_, pid_, SIGKILL);
+  return signalRemains(remains(), SIGKILL);
+}
+
+// The main process has ended as it was told to; the others have what is left of the grace: a shell
+// in front of a server ends long before the server has answered its last request. What is not in
+// the process group has not been told yet.
+bool ServiceProcess::remainsMayFinish() {
+  if (state_ != State::kStopping || killed_) return false;
+  const std::vector<int> left = remains();
+  if (left.empty()) return false;
+  if (std::exchange(told_remains_, true)) return true;
+  std::vector<int> untold;
+  for (const int pid : left)
+    if (const auto stat = readProcStat(pid); stat && stat->group != pid_) untold.push_back(pid);
+  signalRemains(untold, spec_.stop_signal);
+  return true;
 }
 
 void ServiceProcess::collectStatus(ExitReport& report) const {
@@ -620,6 +670,10 @@ void ServiceProcess::collectStatus(ExitReport& report) const {
 void ServiceProcess::onProcessEvent() {
   if (!running() || !leaderEnded()) return;
   watch_.reset();  // it would go on telling
+  if (remainsMayFinish()) {
+    poll_ = host_.loop.after(kFinishPoll, [this] { onProcessEvent(); });
+    return;
+  }
   if (killRemains() && ++remains_seen_ < kMostRemainsChecks) {
     poll_ = host_.loop.after(kRemainsPoll, [this] { onProcessEvent(); });
     return;
@@ -670,6 +724,9 @@ void ServiceProcess::onExit(ExitReport report) {
   // The last supervisor may have come as far as this, and no further.
   if (own_child_ || !host_.journal.tellsExitOf(report.pid, report.start_ticks))
     record(EventKind::kExit, describeExit(report), std::move(report));
+  // Nothing else tells of a process that was found to have ended and that the state does not know:
+  // the next one takes its place.
+  if (!own_child_) host_.journal.flush();
   forgetProcess();  // after the record: it is reaped once the journal is written
   on(ProcessEvent::kExit);
 }

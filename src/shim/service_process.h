@@ -78,6 +78,8 @@ class ServiceProcess {
   Cgroups::Group limitGroup(SpawnRequest& request);
   std::vector<int> groupMembers() const;
   bool inGroup(int pid) const;
+  bool isOurs(int pid) const;
+  std::vector<int> strayed() const;
   std::vector<int> remains() const;
   std::string objectionToReady() const;
   void refuse(std::string problem);
@@ -91,7 +93,9 @@ class ServiceProcess {
   void onProcessEvent();
   void pollExit();
   bool leaderEnded() const;
+  bool signalRemains(const std::vector<int>& pids, int number);
   bool killRemains();
+  bool remainsMayFinish();
   void collectStatus(protocol::ExitReport& report) const;
   protocol::ExitReport reportExit() const;
   void forgetProcess();
@@ -132,6 +136,7 @@ class ServiceProcess {
   bool given_up_ = false;
   bool crash_loop_ = false;  // what is being recorded is the end of one
   bool killed_ = false;
+  bool told_remains_ = false;
   SteadyTime ordered_at_{};
 
   std::unique_ptr<ReleaseCheck> check_;
@@ -164,7 +169,9 @@ class ServiceProcess {
 
 // "service/index/generation": in the slots of Survivors and for moves of lines.
 std::string processName(const protocol::InstanceRef& ref, int generation);
-// The same from what a process has in its environment.
+// What the environment of each process has that the shim of this ROOT has begun.
+std::string markOf(const std::string& root);
+// The same as processName() from what a process has in its environment.
 std::string nameByEnvironment(const std::vector<std::string>& environment);
 // Under which name its log pipes are kept in the FdStore.
 std::string parkedPipes(const std::string& process_name);

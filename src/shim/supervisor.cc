@@ -533,7 +533,7 @@ void Supervisor::resume() {
 // nobody; what it left behind ends as it would have.
 void Supervisor::findUnknown() {
   host_.survivors.markInherited();
-  const std::string ours = "CLUSTERCTL_NAMING=" + paths::namingSocket(host_.root);
+  const std::string ours = markOf(host_.root);
   const Marked marked = processesWith(ours);
   for (const int pid : marked.orphans) {
     const Fd handle = openPidfd(pid);

@@ -66,6 +66,12 @@ int Survivors::pidOf(const std::string& name) const {
   return found ? found->pid : 0;
 }
 
+bool Survivors::holds(int pid) const {
+  const Memory& all = memory();
+  return std::any_of(all.slots, all.slots + all.high,
+                     [pid](const PidSlot& slot) { return slot.used != 0 && slot.pid == pid; });
+}
+
 void Survivors::release(const std::string& name) {
   if (PidSlot* found = find(name)) found->used = 0;
 }

@@ -53,6 +53,8 @@ class Survivors {
   // 0: none was begun, or its end has been dealt with.
   int pidOf(const std::string& name) const;
   void release(const std::string& name);
+  // Whether any slot has this pid.
+  bool holds(int pid) const;
 
   LogMove& move() { return memory().move; }
 

@@ -1,7 +1,9 @@
 """What the shim does for services: sockets passed on, sd_notify, watchdog, liveness."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import textwrap
@@ -9,7 +11,7 @@ import threading
 import time
 import unittest
 
-from test_shim import CALLER, ShimError, ShimTest, alive, wait_until
+from test_shim import CALLER, SHIM, ShimError, ShimTest, alive, wait_until
 
 NOTIFY = """
 import os, socket
@@ -97,7 +99,11 @@ class Services(ShimTest):
             # The shim: the supervisor, the anchor, an upgrade by install.
             for which in ("pid", "anchor"):
                 self.kill_one(which)
-            self.install()
+            newer = os.path.join(self.base, "newer")
+            shutil.copy(SHIM, newer)
+            with open(newer, "ab") as file:  # other content
+                file.write(b"\0")
+            self.assertTrue(json.loads(self.install(binary=newer).stdout)["upgraded"])
             self.client = self.connect()
             self.assertEqual(self.order("restart")["state"], "ready")
             self.assertEqual(failures, [])
@@ -226,6 +232,60 @@ class Services(ShimTest):
         wait_until(lambda: not alive(reply["pid"]))
         wait_until(lambda: [s for s in self.status(self.client)
                             if s["state"] == "ready" and s["pid"] != reply["pid"]])
+
+    # ---- stops ----
+
+    # A shell in front of a server, and a helper that has made a session of its own.
+    FAMILY = textwrap.dedent("""\
+        #!/bin/sh
+        cat > serve.sh <<'END'
+        trap 'sleep 0.5; echo "$1 answered the last request"; exit' TERM
+        touch up-$1
+        while :; do sleep 0.02; done
+        END
+        sh serve.sh server &
+        setsid sh serve.sh helper &
+        wait
+        """)
+
+    def deploy_family(self, **more):
+        self.deploy(self.client, {"bin/f": (self.FAMILY.encode(), True)}, ["bin/f"], **more)
+        wait_until(lambda: {"up-server", "up-helper"} <= set(os.listdir(self.data())))
+
+    def family(self):
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/environ", "rb") as f:
+                    if self.root.encode() in f.read() and alive(int(pid)):
+                        found.append(int(pid))
+            except OSError:
+                continue
+        return found
+
+    def test_what_is_left_of_a_service_has_the_rest_of_the_grace(self):
+        self.deploy_family(stop_grace=20000)
+        stopped = self.order("stop", hold=True)
+        self.assertEqual((stopped["stopped"], stopped.get("killed", False)), (1, False))
+        self.assertEqual(self.family(), [])
+        with open(self.log_path()) as f:
+            text = f.read()
+        for who in ("server", "helper"):
+            self.assertIn(f"{who} answered the last request", text)
+
+    def test_what_is_left_of_a_service_is_killed_after_the_grace(self):
+        self.deploy_family(stop_grace=100)
+        self.assertTrue(self.order("stop", hold=True).get("killed"))
+        self.assertEqual(self.family(), [])
+
+    def test_what_a_crash_leaves_in_a_session_of_its_own_is_ended_before_the_restart(self):
+        self.deploy_family()
+        before = self.family()
+        self.assertGreaterEqual(len(before), 3)
+        os.kill(self.one(self.client)["pid"], signal.SIGKILL)
+        wait_until(lambda: [s for s in self.status(self.client)
+                            if s["state"] == "ready" and s["restarts"] == 1])
+        self.assertEqual(set(before) & set(self.family()), set())
 
     # ---- limits ----
 

@@ -87,7 +87,7 @@ SERVICES = {
     "fast-a": Kind(burst=60), "fast-b": Kind(burst=60), "rotating": Kind(burst=60, log_max_size=60000),
     "crash-a": Kind(crashes=True), "crash-b": Kind(crashes=True, log_max_size=20000),
     "crash-child": Kind(crashes=True, child=True), "ordered": Kind(burst=20),
-    "ordered-child": Kind(burst=20, child=True),
+    "ordered-child": Kind(burst=20, child=True, stop_grace=200),  # the child hears no TERM
 }
 ORDERED = ("ordered", "ordered-child")
 
