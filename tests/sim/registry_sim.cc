@@ -110,11 +110,12 @@ int runSchedules(const Options& options) {
 }
 
 template <typename A, typename P>
-bool isCaughtBy(bool only_history, const Options& options) {
+bool isCaughtBy(bool only_history, const Options& options, bool carries_over) {
   const char* how = only_history ? "history alone" : "all";
   for (uint64_t ran = 0; ran < options.schedules; ++ran) {
     World<A, P> world(options.seed + ran);
     world.only_history = only_history;
+    world.carries_over = carries_over;
     const Verdict verdict = world.run();
     if (!verdict.wrong) continue;
     std::printf("  %-14s ", how);
@@ -128,10 +129,11 @@ bool isCaughtBy(bool only_history, const Options& options) {
 
 // `seen`: clients can see the difference, so that the checker of histories must find it unaided.
 template <typename A, typename P>
-bool isCaught(const char* name, const Options& options, bool seen = true) {
+bool isCaught(const char* name, const Options& options, bool seen = true,
+              bool carries_over = true) {
   std::printf("%s\n", name);
-  const bool by_all = isCaughtBy<A, P>(false, options);
-  return (!seen || isCaughtBy<A, P>(true, options)) && by_all;
+  const bool by_all = isCaughtBy<A, P>(false, options, carries_over);
+  return (!seen || isCaughtBy<A, P>(true, options, carries_over)) && by_all;
 }
 
 int runMutants(const Options& options) {
@@ -143,6 +145,8 @@ int runMutants(const Options& options) {
   all &= isCaught<ForgetsValues, ProposerRules>("accepted value not persisted", options);
   all &= isCaught<IgnoresEpochs, ProposerRules>("epoch ignored", options);
   all &= isCaught<AcceptorRules, TellsEarly>("push before commit", options, false);
+  all &= isCaught<AcceptorRules, ProposerRules>("members changed, nothing carried", options, true,
+                                                false);
   return all ? 0 : 1;
 }
 

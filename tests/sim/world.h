@@ -81,6 +81,7 @@ class World {
   explicit World(uint64_t seed) : random_(seed), weather_(weatherOf(random_)) {}
   Verdict run();
   const Weather& weather() const { return weather_; }
+  bool carries_over = true;   // false: a change of members skips its third step
   bool only_history = false;  // judge by what clients saw alone
   bool trace = false;         // tells every message on standard output
 

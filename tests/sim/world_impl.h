@@ -332,7 +332,8 @@ CCTL_WORLD::onFinished(Client& client) {
   if (operation) record(client, *operation);
   if (client.change || client.founding) {
     if (client.change && operation) client.change->onOutcome(operation->outcome());
-    if (client.change && listing) client.change->onListing(*listing);
+    if (client.change && listing)
+      client.change->onListing(carries_over ? *listing : Listing("", *client.view, timing_));
     if (client.founding && operation) client.founding->onOutcome(operation->outcome());
     if (client.founding && listing) client.founding->onListing(*listing);
     return nextOfProcedure(client);
