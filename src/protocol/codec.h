@@ -125,8 +125,7 @@ class FieldReader {
     if (!json.is_array()) return "not a list";
     values.clear();
     for (const Json& item : json) {
-      if (const std::string problem = read(item, values.emplace_back()); !problem.empty())
-        return problem;
+      if (std::string problem = read(item, values.emplace_back()); !problem.empty()) return problem;
     }
     return {};
   }
@@ -135,7 +134,7 @@ class FieldReader {
     if (!json.is_object()) return "not an object";
     values.clear();
     for (const auto& [key, item] : json.items())
-      if (const std::string problem = read(item, values[key]); !problem.empty()) return problem;
+      if (std::string problem = read(item, values[key]); !problem.empty()) return problem;
     return {};
   }
   template <typename T>

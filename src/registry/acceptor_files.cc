@@ -139,8 +139,14 @@ Result<void> AcceptorFiles::cutBack() {
 
 Result<uint64_t> AcceptorFiles::rotate() {
   const std::string path = logPath(dir_, number_ + 1);
-  CCTL_CHECK(createLog(path, {}));
-  CCTL_TRY(fd_, openFile(path, O_WRONLY | O_APPEND));
+  const auto created = createLog(path, {});
+  auto opened = created ? openFile(path, O_WRONLY | O_APPEND) : fail(created.error());
+  if (!opened) {
+    // The log of before goes on: it must stay the last, since it may end torn.
+    (void)::unlink(path.c_str());
+    return fail(opened.error());
+  }
+  fd_ = std::move(*opened);
   size_ = logMagic().size();
   return ++number_;
 }
