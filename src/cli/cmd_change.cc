@@ -9,6 +9,7 @@
 #include "ops/deploy.h"
 #include "ops/lifecycle.h"
 #include "ops/release_source.h"
+#include "ops/without_quorum.h"
 
 namespace cctl::cli {
 namespace {
@@ -160,6 +161,7 @@ struct LifecycleOptions {
   std::string host;
   std::string signal;
   bool skip_unreachable = false;
+  bool without_quorum = false;
 };
 
 Json lifecycleJson(ops::Action action, const ops::LifecycleOutcome& outcome, int exit_code) {
@@ -231,7 +233,9 @@ Result<int> runLifecycle(Context& context, ops::Action action, const LifecycleOp
     CCTL_CHECK(context.confirm(
         fmt::format("Stop {}? It stays so until started.", selectionText(request))));
   CCTL_TRY(ops::Operation * operation, context.operation());
-  CCTL_TRY(const ops::LifecycleOutcome outcome, ops::lifecycle(*operation, request));
+  CCTL_TRY(const ops::LifecycleOutcome outcome,
+           options.without_quorum ? ops::lifecycleWithoutQuorum(*operation, request)
+                                  : ops::lifecycle(*operation, request));
   const int exit_code = lifecycleExitCode(outcome);
   warnMissed(context, outcome.missed);
   if (context.json()) {
@@ -263,6 +267,10 @@ std::function<Run(CLI::App&)> defineLifecycle(ops::Action action) {
     app.add_option("--host", options->host, "Only what runs on this host");
     app.add_flag("--skip-unreachable", options->skip_unreachable,
                  "Leave out hosts that cannot be reached");
+    if (action == ops::Action::kStart || action == ops::Action::kStop ||
+        action == ops::Action::kRestart)
+      app.add_flag("--without-quorum", options->without_quorum,
+                   "Order the hosts about while the registry cannot decide; 'sync' tells it later");
     return [options, action](Context& context) { return runLifecycle(context, action, *options); };
   };
 }

@@ -184,7 +184,7 @@ Result<protocol::GenerationSpec> renderFor(Context& context, const Manifest& man
   if (options.sample) return ops::renderGeneration(host, input);
 
   CCTL_TRY(ops::Operation * operation, context.operation());
-  operation->fleet.begin({inventory->registry_hosts.front()}, ops::Need::kShim);
+  operation->fleet.begin(inventory->registry_hosts, ops::Need::kShim);
   CCTL_TRY(const ops::Desired desired, ops::readDesired(operation->registers, manifest.service));
   CCTL_TRY(const ops::EndpointsByService endpoints,
            ops::endpointsFor(operation->registers, manifest));

@@ -14,7 +14,7 @@ namespace {
 // The registers alone: nothing is placed and no other host is waited for.
 Result<ops::Operation*> registersOnly(Context& context) {
   CCTL_TRY(ops::Operation * operation, context.operation());
-  operation->fleet.begin({operation->inventory().registry_hosts.front()}, ops::Need::kShim);
+  operation->fleet.begin(operation->inventory().registry_hosts, ops::Need::kShim);
   return operation;
 }
 

@@ -6,6 +6,7 @@
 #include "cli/exit_codes.h"
 #include "cli/report.h"
 #include "ops/inspect.h"
+#include "ops/known_names.h"
 #include "ops/probe.h"
 #include "transport/fan_out.h"
 
@@ -44,7 +45,7 @@ Result<StatusView> probeStatus(Context& context, const std::optional<Target>& ta
   StatusView view;
   CCTL_TRY(view.hosts, context.limitedHosts());
   CCTL_TRY(ops::Operation * operation, context.operation());
-  operation->fleet.begin({operation->inventory().registry_hosts.front()}, ops::Need::kShim);
+  operation->fleet.begin(operation->inventory().registry_hosts, ops::Need::kShim);
   operation->fleet.begin(view.hosts, ops::Need::kShim);
   ops::HostErrors errors;
   const auto connections = ops::connectedOf(operation->fleet, view.hosts, errors);
@@ -277,7 +278,7 @@ int reportStreams(Context& context, const std::vector<Result<protocol::Empty>>& 
 }
 
 Result<std::vector<Placed>> placedInstances(ops::Operation& operation, const Target& target) {
-  operation.fleet.begin({operation.inventory().registry_hosts.front()}, ops::Need::kShim);
+  operation.fleet.begin(operation.inventory().registry_hosts, ops::Need::kShim);
   std::vector<Placed> found;
   const auto desired = ops::readDesired(operation.registers, target.service);
   if (desired) {
@@ -425,11 +426,27 @@ Run defineEvents(CLI::App& app) {
 
 // ---- resolve ---------------------------------------------------------------------------------
 
-Result<int> runResolve(Context& context, const std::string& name) {
-  CCTL_TRY(const ServiceName service, parseServiceName(name));
+struct ResolveOptions {
+  std::string name;
+  bool consistent = false;
+};
+
+// Hosts that keep the registry are asked first: they are told of every change like all others, and
+// there are few of them.
+Result<ServiceEndpoints> resolve(ops::Operation& operation, const ServiceName& service,
+                                 bool consistent) {
+  const Inventory& inventory = operation.inventory();
+  operation.fleet.begin(inventory.registry_hosts, ops::Need::kShim);
+  if (consistent) return ops::readEndpoints(operation.registers, service);
+  auto known = ops::knownEndpoints(operation, service, inventory.registry_hosts);
+  if (known) return known;
+  return ops::knownEndpoints(operation, service, ops::allHosts(inventory));
+}
+
+Result<int> runResolve(Context& context, const ResolveOptions& options) {
+  CCTL_TRY(const ServiceName service, parseServiceName(options.name));
   CCTL_TRY(ops::Operation * operation, context.operation());
-  operation->fleet.begin({operation->inventory().registry_hosts.front()}, ops::Need::kShim);
-  CCTL_TRY(const ServiceEndpoints endpoints, ops::readEndpoints(operation->registers, service));
+  CCTL_TRY(const ServiceEndpoints endpoints, resolve(*operation, service, options.consistent));
   if (endpoints.revision == 0)
     return fail(Code::kNotFound, "{}: no such name in the registry of {}", service,
                 operation->inventory().cluster);
@@ -452,9 +469,11 @@ Result<int> runResolve(Context& context, const std::string& name) {
 }
 
 Run defineResolve(CLI::App& app) {
-  auto name = std::make_shared<std::string>();
-  app.add_option("NAME", *name, "Service")->required();
-  return [name](Context& context) { return runResolve(context, *name); };
+  auto options = std::make_shared<ResolveOptions>();
+  app.add_option("NAME", options->name, "Service")->required();
+  app.add_flag("--consistent", options->consistent,
+               "What the registry's quorum says, not what its hosts were told last");
+  return [options](Context& context) { return runResolve(context, *options); };
 }
 
 }  // namespace

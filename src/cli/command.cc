@@ -8,7 +8,7 @@ std::vector<Command> commandTable() {
   std::vector<Command> table;
   for (auto part :
        {inventoryCommands(), hostCommands(), doctorCommands(), releaseCommands(), changeCommands(),
-        watchCommands(), coreCommands(), recordCommands(), retireCommands()})
+        watchCommands(), registryCommands(), coreCommands(), recordCommands(), retireCommands()})
     table.insert(table.end(), std::make_move_iterator(part.begin()),
                  std::make_move_iterator(part.end()));
   return table;

@@ -42,5 +42,6 @@ std::vector<Command> watchCommands();      // status, logs, events, resolve
 std::vector<Command> coreCommands();       // cores
 std::vector<Command> recordCommands();     // deps, history, lock …
 std::vector<Command> retireCommands();     // clients, retire
+std::vector<Command> registryCommands();   // registry …, sync
 
 }  // namespace cctl::cli

@@ -106,11 +106,19 @@ Result<ops::Fleet*> Context::fleet(bool force_bootstrap) {
   return fleet_.get();
 }
 
+Result<registry::QuorumRegisters*> Context::registers() {
+  if (registers_) return registers_.get();
+  CCTL_TRY(ops::Fleet * fleet, this->fleet());
+  acceptors_ = std::make_unique<ops::FleetAcceptors>(*fleet);
+  registers_ = std::make_unique<registry::QuorumRegisters>(
+      *acceptors_, ops::quorumOptionsOf(fleet->inventory()));
+  return registers_.get();
+}
+
 Result<ops::Operation*> Context::operation() {
   if (operation_) return operation_.get();
   CCTL_TRY(ops::Fleet * fleet, this->fleet());
-  registers_ =
-      std::make_unique<ops::ShimRegisters>(*fleet, fleet->inventory().registry_hosts.front());
+  CCTL_CHECK(registers());
   fenced_registers_ = std::make_unique<ops::FencedRegisters>(*registers_);
   operation_.reset(new ops::Operation{*fleet, *fenced_registers_, progress_, &cancel_,
                                       ops::currentIdentity(), typed_});

@@ -10,8 +10,8 @@
 #include "cli/terminal.h"
 #include "model/inventory.h"
 #include "ops/fleet.h"
+#include "ops/fleet_acceptors.h"
 #include "ops/operation.h"
-#include "ops/shim_registers.h"
 
 namespace cctl::cli {
 
@@ -50,7 +50,9 @@ class Context {
   [[nodiscard]] Result<std::vector<HostName>> limitedHosts();
   [[nodiscard]] Result<Millis> lockWait() const;
   [[nodiscard]] Result<ops::Fleet*> fleet(bool force_bootstrap = false);
-  // Everything that operations need; the registers are those of the first registry host.
+  // The registers of the cluster, decided by its quorum.
+  [[nodiscard]] Result<registry::QuorumRegisters*> registers();
+  // Everything that operations need.
   [[nodiscard]] Result<ops::Operation*> operation();
 
   // Asks for the passphrase of a key; empty without a terminal.
@@ -73,7 +75,8 @@ class Context {
   Progress progress_;
   std::optional<Inventory> inventory_;
   std::unique_ptr<ops::Fleet> fleet_;
-  std::unique_ptr<registry::Registers> registers_;
+  std::unique_ptr<ops::FleetAcceptors> acceptors_;
+  std::unique_ptr<registry::QuorumRegisters> registers_;
   std::unique_ptr<ops::FencedRegisters> fenced_registers_;
   std::unique_ptr<ops::Operation> operation_;
 };

@@ -8,6 +8,7 @@
 #include "ops/change.h"
 #include "ops/dependants.h"
 #include "ops/probe.h"
+#include "ops/sync.h"
 
 namespace cctl::ops {
 namespace {
@@ -37,12 +38,11 @@ class Deploy {
   Result<void> connect() {
     const Inventory& inventory = operation_.inventory();
     operation_.events.phase("connecting to " + counted(inventory.hosts.size(), "host"));
-    std::vector<HostName> order = {inventory.registry_hosts.front()};
+    std::vector<HostName> order = inventory.registry_hosts;
     addMissing(order, eligibleHosts(inventory, manifest_));
     addMissing(order, allHosts(inventory));
     operation_.fleet.begin(order, request_.dry_run ? Need::kShim : Need::kPlaced);
     if (request_.dry_run) return place();
-    CCTL_CHECK(ensureConfig(operation_.registers, inventory));
     return place();
   }
 
@@ -207,19 +207,9 @@ class Deploy {
     if (!recorded && !outcome_.error)
       outcome_.error = Error{Code::kPartial, "all instances run, but the registry was not told: " +
                                                  recorded.error().message};
-    tellEveryHost();
-    return {};
-  }
-
-  // Every host of the inventory, every service: a host that missed earlier changes converges now.
-  void tellEveryHost() {
-    auto missed = pushNames(operation_, {}, allHosts(operation_.inventory()));
-    if (missed)
-      outcome_.missed = std::move(*missed);
-    else
-      operation_.events.warning("", "the endpoints were not pushed: " + missed.error().message);
-    pushHostSettings(operation_, allHosts(operation_.inventory()));
+    outcome_.missed = tellEveryHost(operation_);
     refreshStale(operation_);
+    return {};
   }
 
   Result<void> changeDesired(const std::function<void(Desired&)>& change) {

@@ -19,12 +19,6 @@ Error asUnreachable(Error error) {
   return error;
 }
 
-Error noShim(const HostConnection& connection, const Error& why) {
-  return {Code::kNotFound,
-          fmt::format("{}: no shim answers in {} ({}); run 'clusterctl bootstrap {}'",
-                      connection.name, connection.root, why.message, connection.name)};
-}
-
 bool needsHome(const std::string& root) { return !root.empty() && root[0] == '~'; }
 
 }  // namespace
@@ -62,6 +56,9 @@ Fleet::~Fleet() {
   }
   changed_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+  for (const auto& [name, slot] : slots_)
+    for (const OnReady& call : slot.on_ready)
+      call(fail(Code::kCancelled, "{}: not connected to any more", name));
 }
 
 void Fleet::begin(const std::vector<HostName>& hosts, Need need) {
@@ -93,7 +90,11 @@ void Fleet::work() {
     connectOne(name, slot);
     lock.lock();
     slot.done = true;
+    const std::vector<OnReady> on_ready = std::exchange(slot.on_ready, {});
     changed_.notify_all();
+    lock.unlock();
+    for (const OnReady& call : on_ready) call(resultOf(slot));
+    lock.lock();
   }
 }
 
@@ -141,21 +142,33 @@ Result<void> Fleet::connectShim(const Host& host, Slot& slot) {
   return {};
 }
 
+Result<std::unique_ptr<ShimClient>> Fleet::openOn(ssh::HostLink& link, const HostName& name,
+                                                  const std::string& root,
+                                                  const CancelToken* cancel,
+                                                  protocol::HelloReply& hello) {
+  const auto noShim = [&](const Error& why) {
+    return fail(Code::kNotFound, "{}: no shim answers in {} ({}); run 'clusterctl bootstrap {}'",
+                name, root, why.message, name);
+  };
+  auto stream = link.openControl(paths::controlSocket(root), ssh::relayCommand(root),
+                                 Deadline::in(kHelloTimeout), cancel);
+  if (!stream) return noShim(stream.error());
+  auto shim = std::make_unique<ShimClient>(std::move(*stream), name.str());
+  auto answer =
+      shim->call<protocol::HelloReply>(protocol::HelloRequest{protocol::kProtocolVersion, kVersion},
+                                       Deadline::in(kHelloTimeout), cancel);
+  // The relay is a command that begins before it is known whether there is anything to relay to.
+  if (!answer && answer.error().code == Code::kUnreachable && !link.failure())
+    return noShim(answer.error());
+  if (!answer) return fail(answer.error());
+  hello = std::move(*answer);
+  return shim;
+}
+
 Result<void> Fleet::openShim(HostConnection& connection) {
   connection.shim.reset();
-  auto stream = connection.link->openControl(paths::controlSocket(connection.root),
-                                             ssh::relayCommand(connection.root),
-                                             Deadline::in(kHelloTimeout), cancel_);
-  if (!stream) return fail(noShim(connection, stream.error()));
-  auto shim = std::make_unique<ShimClient>(std::move(*stream), connection.name.str());
-  auto hello =
-      shim->call<protocol::HelloReply>(protocol::HelloRequest{protocol::kProtocolVersion, kVersion},
-                                       Deadline::in(kHelloTimeout), cancel_);
-  // The relay is a command that begins before it is known whether there is anything to relay to.
-  if (!hello && hello.error().code == Code::kUnreachable && !connection.link->failure())
-    return fail(noShim(connection, hello.error()));
-  if (!hello) return fail(hello.error());
-  connection.hello = std::move(*hello);
+  CCTL_TRY(auto shim,
+           openOn(*connection.link, connection.name, connection.root, cancel_, connection.hello));
   if (connection.hello.cluster != inventory_.cluster)
     return fail(
         Code::kRefused,
@@ -164,6 +177,23 @@ Result<void> Fleet::openShim(HostConnection& connection) {
         connection.name, connection.root, connection.hello.cluster, inventory_.cluster);
   connection.shim = std::move(shim);
   return {};
+}
+
+Result<std::unique_ptr<ShimClient>> Fleet::reopen(const HostConnection& connection,
+                                                  std::unique_ptr<ssh::HostLink>& link,
+                                                  const CancelToken* cancel) {
+  ssh::HostLink* way = link ? link.get() : connection.link.get();
+  if (way->failure()) {
+    const Host* host = inventory_.findHost(connection.name);
+    const ssh::SshTarget target = targetOf(*host);
+    auto again =
+        ssh::HostLink::connect(target, context_, Deadline::in(target.connect_timeout), cancel);
+    if (!again) return fail(asUnreachable(again.error()));
+    link = std::move(*again);
+    way = link.get();
+  }
+  protocol::HelloReply hello;
+  return openOn(*way, connection.name, connection.root, cancel, hello);
 }
 
 Result<void> Fleet::place(const Host& host, HostConnection& connection) {
@@ -187,6 +217,24 @@ Result<void> Fleet::place(const Host& host, HostConnection& connection) {
   return {};
 }
 
+// Of a slot that is done, which nobody changes any more.
+Result<HostConnection*> Fleet::resultOf(Slot& slot) {
+  if (slot.error) return fail(*slot.error);
+  return &slot.connection;
+}
+
+void Fleet::whenReady(const HostName& host, OnReady on_ready) {
+  std::unique_lock lock(mutex_);
+  const auto slot = slots_.find(host);
+  if (slot != slots_.end() && !slot->second.done) {
+    slot->second.on_ready.push_back(std::move(on_ready));
+    return;
+  }
+  lock.unlock();
+  if (slot == slots_.end()) return on_ready(fail(Code::kError, "{}: never asked for", host));
+  on_ready(resultOf(slot->second));
+}
+
 Result<HostConnection*> Fleet::await(const HostName& host) {
   auto results = awaitAll({host});
   return std::move(results.at(host));
@@ -204,13 +252,8 @@ std::map<HostName, Result<HostConnection*>> Fleet::awaitAll(const std::vector<Ho
   std::map<HostName, Result<HostConnection*>> results;
   for (const HostName& host : hosts) {
     const auto found = slots_.find(host);
-    if (found == slots_.end()) {
-      results.emplace(host, fail(Code::kError, "{}: never asked for", host));
-    } else if (found->second.error) {
-      results.emplace(host, fail(*found->second.error));
-    } else {
-      results.emplace(host, &found->second.connection);
-    }
+    results.emplace(host, found == slots_.end() ? fail(Code::kError, "{}: never asked for", host)
+                                                : resultOf(found->second));
   }
   return results;
 }

@@ -4,6 +4,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -72,6 +73,11 @@ class Fleet {
   void begin(const std::vector<HostName>& hosts, Need need);
   // Blocks until the host is connected or has failed. It must have been begun.
   [[nodiscard]] Result<HostConnection*> await(const HostName& host);
+  // Calls back once the host is connected or has failed: at once, or later on a thread of the
+  // fleet's; exactly once, also when it is not waited for any more (kCancelled). The host must have
+  // been begun.
+  using OnReady = std::function<void(Result<HostConnection*>)>;
+  void whenReady(const HostName& host, OnReady on_ready);
   // The same for several, telling at once of those that are late.
   std::map<HostName, Result<HostConnection*>> awaitAll(const std::vector<HostName>& hosts);
 
@@ -79,6 +85,12 @@ class Fleet {
   EventSink& events() const { return events_; }
   const CancelToken* cancel() const { return cancel_; }
   size_t forks() const { return options_.forks; }
+
+  // A way to the shim of a host beside the one that the fleet has, over the session that is there
+  // or, when that was lost, over a new one, which is put into `link`. Blocks.
+  [[nodiscard]] Result<std::unique_ptr<ShimClient>> reopen(const HostConnection& connection,
+                                                           std::unique_ptr<ssh::HostLink>& link,
+                                                           const CancelToken* cancel);
 
  private:
   struct Slot {
@@ -88,15 +100,22 @@ class Fleet {
     std::optional<SteadyTime> begun;
     HostConnection connection;
     std::optional<Error> error;
+    std::vector<OnReady> on_ready;
   };
 
   Fleet(const Inventory& inventory, FleetOptions options, EventSink& events,
         const CancelToken* cancel);
   void work();
   void connectOne(const HostName& name, Slot& slot);
+  static Result<HostConnection*> resultOf(Slot& slot);
   [[nodiscard]] Result<void> connect(const Host& host, Slot& slot);
   [[nodiscard]] Result<void> connectShim(const Host& host, Slot& slot);
   [[nodiscard]] Result<void> openShim(HostConnection& connection);
+  [[nodiscard]] static Result<std::unique_ptr<ShimClient>> openOn(ssh::HostLink& link,
+                                                                  const HostName& name,
+                                                                  const std::string& root,
+                                                                  const CancelToken* cancel,
+                                                                  protocol::HelloReply& hello);
   [[nodiscard]] Result<void> place(const Host& host, HostConnection& connection);
   void tellLate();
 

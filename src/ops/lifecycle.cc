@@ -6,6 +6,7 @@
 #include "model/dependency_graph.h"
 #include "ops/change.h"
 #include "ops/dependants.h"
+#include "ops/sync.h"
 #include "transport/fan_out.h"
 
 namespace cctl::ops {
@@ -262,7 +263,7 @@ class Lifecycle {
   Result<LifecycleOutcome> run() {
     const auto before = std::chrono::steady_clock::now();
     const Inventory& inventory = operation_.inventory();
-    operation_.fleet.begin({inventory.registry_hosts.front()}, Need::kShim);
+    operation_.fleet.begin(inventory.registry_hosts, Need::kShim);
     CCTL_TRY(const auto selected, select());
     operation_.fleet.begin(allHosts(inventory), Need::kShim);
     std::vector<HostName> concerned;
@@ -332,8 +333,7 @@ class Lifecycle {
       return actInOrder(begun, reachable, inOrder(services));
     }));
     if (request_.action == Action::kReload || request_.action == Action::kSignal) return {};
-    CCTL_TRY(outcome_.missed, pushNames(operation_, {}, allHosts(operation_.inventory())));
-    pushHostSettings(operation_, allHosts(operation_.inventory()));
+    outcome_.missed = tellEveryHost(operation_);
     refreshStale(operation_);
     return {};
   }

@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <nlohmann/json.hpp>
 
+#include "registry/membership.h"
+
 namespace cctl::ops {
 namespace {
 
@@ -37,13 +39,12 @@ Result<std::optional<LockState>> stateOf(const std::string& service,
   return LockState{service, std::move(holder), value.revision, value.age};
 }
 
-// 0 until a registry was recovered by force.
+// 1 until the registry was recovered by force; 0 before there is one.
 Result<uint64_t> readIncarnation(registry::Registers& registers) {
-  CCTL_TRY(const protocol::RegisterValue value, registers.read("config"));
-  CCTL_TRY(const Json json, parseJson(value.value.text));
-  if (!json.is_object()) return 0;
-  const auto found = json.find("incarnation");
-  return found != json.end() && found->is_number_unsigned() ? found->get<uint64_t>() : 0;
+  CCTL_TRY(const protocol::RegisterValue value, registers.read(registry::kConfigKey));
+  if (value.value.isNull()) return 0;
+  CCTL_TRY(const registry::Membership membership, registry::decodeConfig(value.value));
+  return membership.epoch.incarnation;
 }
 
 bool isFree(const std::optional<LockState>& lock, const LockRequest& request) {

@@ -21,14 +21,22 @@ Result<std::map<ServiceName, ServiceEndpoints>> endpointsOf(registry::Registers&
   return all;
 }
 
-protocol::NamesPushRequest encodeNames(const std::map<ServiceName, ServiceEndpoints>& all) {
-  protocol::NamesPushRequest request;
+// A frame has room for 4 MiB; one service's endpoints are at most a sixteenth of that.
+constexpr size_t kNamesAtOnce = 1u << 20;
+
+std::vector<protocol::NamesPushRequest> encodeNames(
+    const std::map<ServiceName, ServiceEndpoints>& all) {
+  std::vector<protocol::NamesPushRequest> requests(1);
+  size_t size = 0;
   for (const auto& [service, endpoints] : all) {
     Json list = Json::array();
     for (const Endpoint& endpoint : endpoints.endpoints) list.push_back(toJson(endpoint));
-    request.services.push_back({service.str(), endpoints.revision, {dumpJson(list)}});
+    JsonText text{dumpJson(list)};
+    if (size > 0 && size + text.text.size() > kNamesAtOnce) requests.emplace_back(), size = 0;
+    size += text.text.size();
+    requests.back().services.push_back({service.str(), endpoints.revision, std::move(text)});
   }
-  return request;
+  return requests;
 }
 
 protocol::AlertKind encodeAlert(AlertOn on) {
@@ -157,13 +165,15 @@ Result<ConcernedHosts> awaitConcerned(Operation& operation, const std::vector<Ho
 Result<HostErrors> pushNames(Operation& operation, const std::set<ServiceName>& services,
                              const std::vector<HostName>& hosts) {
   CCTL_TRY(const auto all, endpointsOf(operation.registers, services));
-  const protocol::NamesPushRequest request = encodeNames(all);
+  const std::vector<protocol::NamesPushRequest> requests = encodeNames(all);
   HostErrors errors;
   const std::vector<HostConnection*> connections = connectedOf(operation.fleet, hosts, errors);
-  const auto replies = callEach(
-      operation, connections, [&](const HostConnection&) -> const auto& { return request; });
-  for (size_t i = 0; i < replies.size(); ++i)
-    if (!replies[i]) errors.emplace(connections[i]->name, replies[i].error());
+  for (const protocol::NamesPushRequest& request : requests) {
+    const auto replies = callEach(
+        operation, connections, [&](const HostConnection&) -> const auto& { return request; });
+    for (size_t i = 0; i < replies.size(); ++i)
+      if (!replies[i]) errors.emplace(connections[i]->name, replies[i].error());
+  }
   return errors;
 }
 

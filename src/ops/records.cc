@@ -2,9 +2,9 @@
 
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <set>
 
-#include "base/digest.h"
-#include "model/node_set.h"
+#include "transport/fan_out.h"
 
 namespace cctl::ops {
 namespace {
@@ -141,13 +141,19 @@ Result<ServiceEndpoints> updateEndpoints(
 }
 
 Result<std::map<ServiceName, ServiceEndpoints>> readAllEndpoints(registry::Registers& registers) {
-  std::map<ServiceName, ServiceEndpoints> all;
+  std::set<ServiceName> names;
   for (const std::string& prefix : {endpointsKey(ServiceName("")), retiredKey(ServiceName(""))}) {
     CCTL_TRY(const std::vector<std::string> keys, registers.list(prefix));
-    for (const std::string& key : keys) all[ServiceName(key.substr(prefix.size()))];
+    for (const std::string& key : keys) names.insert(ServiceName(key.substr(prefix.size())));
   }
-  for (auto& [service, endpoints] : all) {
-    CCTL_TRY(endpoints, readEndpoints(registers, service));
+  const std::vector<ServiceName> services(names.begin(), names.end());
+  ssh::FanOutOptions options;
+  options.forks = 16;  // each is a round trip to a quorum
+  auto values = ssh::forEachHost<ServiceEndpoints>(
+      services.size(), options, [&](size_t i) { return readEndpoints(registers, services[i]); });
+  std::map<ServiceName, ServiceEndpoints> all;
+  for (size_t i = 0; i < services.size(); ++i) {
+    CCTL_TRY(all[services[i]], std::move(values[i]));
   }
   return all;
 }
@@ -251,30 +257,6 @@ Result<void> fixReleaseDigest(registry::Registers& registers, const ServiceName&
         service, version, value.value.text, digest);
   };
   CCTL_CHECK(registry::update(registers, fmt::format("release/{}/{}", service, version), next));
-  return {};
-}
-
-Result<void> ensureConfig(registry::Registers& registers, const Inventory& inventory) {
-  std::vector<std::string> hosts;
-  for (const HostName& host : inventory.registry_hosts) hosts.push_back(host.str());
-  const auto next = [&](const protocol::RegisterValue& value) -> Result<JsonText> {
-    if (value.value.isNull())
-      return JsonText{dumpJson(Json{{"format", kFormat},
-                                    {"cluster", inventory.cluster},
-                                    {"id", randomHex(16)},
-                                    {"hosts", hosts}})};
-    CCTL_TRY(const Json json, parseJson(value.value.text));
-    CCTL_CHECK(checkFormat(json, "config"));
-    if (json.value("hosts", Json()) != Json(hosts))
-      return fail(
-          Code::kBadInput,
-          "registry.hosts in {}/cluster.yaml is {}, but the registry of this cluster was made "
-          "with {}; put that back (members are changed with 'clusterctl registry members', "
-          "not by an edit)",
-          inventory.directory, foldNodeSet(hosts), json.value("hosts", Json()).dump());
-    return value.value;
-  };
-  CCTL_CHECK(registry::update(registers, "config", next));
   return {};
 }
 

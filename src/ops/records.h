@@ -1,5 +1,5 @@
 // What operations keep in the registers: the wanted state of each service, its endpoints, the
-// digests of its releases, and whose registry it is (registry.md, "Registers").
+// digests of its releases (registry.md, "Registers").
 #pragma once
 
 #include <map>
@@ -87,9 +87,5 @@ JsonText encodeHostMark(const HostMark& mark);
 [[nodiscard]] Result<void> fixReleaseDigest(registry::Registers& registers,
                                             const ServiceName& service, const Version& version,
                                             const std::string& digest);
-
-// config: written once, by the first changing command. kBadInput when the inventory names other
-// registry hosts than those that hold the registers.
-[[nodiscard]] Result<void> ensureConfig(registry::Registers& registers, const Inventory& inventory);
 
 }  // namespace cctl::ops

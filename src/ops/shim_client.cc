@@ -76,7 +76,42 @@ ShimClient::ShimClient(std::unique_ptr<ssh::Stream> stream, std::string host)
 }
 
 // close() returns only when no callback runs any more, so members may go afterwards.
-ShimClient::~ShimClient() { stream_->close(); }
+ShimClient::~ShimClient() {
+  stream_->close();
+  onClose({Code::kUnreachable, "it was closed"});
+}
+
+std::optional<Error> ShimClient::failure() const {
+  const std::lock_guard lock(mutex_);
+  return broken_;
+}
+
+void ShimClient::begin(const std::string& payload, OnPayload on_payload) {
+  uint32_t id = 0;
+  std::optional<Error> broken;
+  {
+    const std::lock_guard lock(mutex_);
+    broken = broken_;
+    if (!broken) sent_.emplace(id = next_id_++, std::move(on_payload));
+  }
+  if (broken) return on_payload(fail(*broken));
+  // Never waits: a queue that is full is that of a host which takes nothing.
+  const auto written = stream_->write(protocol::encodeFrame(FrameKind::kRequest, id, payload),
+                                      Deadline::in(Millis(0)));
+  if (!written) tell(id, fail(Code::kUnreachable, "{}: {}", host_, written.error().message));
+}
+
+// Once: whoever takes it out of the map tells.
+void ShimClient::tell(uint32_t id, const Result<std::string>& payload) {
+  OnPayload on_payload;
+  {
+    const std::lock_guard lock(mutex_);
+    auto node = sent_.extract(id);
+    if (!node) return;
+    on_payload = std::move(node.mapped());
+  }
+  on_payload(payload);
+}
 
 void ShimClient::onData(std::string_view bytes) {
   decoder_.feed(bytes);
@@ -90,16 +125,24 @@ void ShimClient::onData(std::string_view bytes) {
       const auto found = waiters_.find((*next)->id);
       if (found != waiters_.end()) waiter = found->second;
     }
-    if (waiter) waiter->put(std::move(**next));  // else: of a request that was given up
+    if (waiter)
+      waiter->put(std::move(**next));
+    else if ((*next)->kind == FrameKind::kReply)  // or of a request that was given up
+      tell((*next)->id, (*next)->payload);
   }
 }
 
 void ShimClient::onClose(const Error& error) {
-  const std::lock_guard lock(mutex_);
-  if (broken_) return;
-  broken_ = Error{Code::kUnreachable,
-                  fmt::format("{}: the connection to the shim ended: {}", host_, error.message)};
-  for (const auto& [id, waiter] : waiters_) waiter->end(*broken_);
+  std::map<uint32_t, OnPayload> sent;
+  {
+    const std::lock_guard lock(mutex_);
+    if (broken_) return;
+    broken_ = Error{Code::kUnreachable,
+                    fmt::format("{}: the connection to the shim ended: {}", host_, error.message)};
+    for (const auto& [id, waiter] : waiters_) waiter->end(*broken_);
+    sent.swap(sent_);
+  }
+  for (const auto& [id, on_payload] : sent) on_payload(fail(*failure()));
 }
 
 std::shared_ptr<ShimClient::Waiter> ShimClient::add(uint32_t& id) {

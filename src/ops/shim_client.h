@@ -57,12 +57,30 @@ class ShimClient {
     return reply;
   }
 
+  // Sends a request that has no items and returns at once. `on_reply` is called exactly once: on
+  // the link's thread, where it must not block, or before this returns.
+  template <typename Reply, typename Request>
+  void send(const Request& request, std::function<void(Result<Reply>)> on_reply) {
+    begin(protocol::encodeRequest(request),
+          [host = host_, on_reply = std::move(on_reply)](const Result<std::string>& payload) {
+            if (!payload) return on_reply(fail(payload.error()));
+            auto reply = protocol::decodeReply<Reply>(*payload);
+            if (!reply) return on_reply(fail(reply.error().context(host)));
+            on_reply(std::move(reply));
+          });
+  }
+
   const std::string& host() const { return host_; }
+  // Why nothing can be asked any more; none: it can.
+  std::optional<Error> failure() const;
 
  private:
   struct Waiter;
   [[nodiscard]] Result<std::string> exchange(const std::string& payload, Deadline deadline,
                                              const CancelToken* cancel, const OnItem& on_item);
+  using OnPayload = std::function<void(const Result<std::string>&)>;
+  void begin(const std::string& payload, OnPayload on_payload);
+  void tell(uint32_t id, const Result<std::string>& payload);
   void onData(std::string_view bytes);
   void onClose(const Error& error);
   std::shared_ptr<Waiter> add(uint32_t& id);
@@ -72,8 +90,9 @@ class ShimClient {
   const std::string host_;
   protocol::FrameDecoder decoder_;  // touched by the link's thread only
 
-  std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;  // guards what follows
   std::map<uint32_t, std::shared_ptr<Waiter>> waiters_;
+  std::map<uint32_t, OnPayload> sent_;
   uint32_t next_id_ = 1;
   std::optional<Error> broken_;
 };

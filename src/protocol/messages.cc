@@ -3,6 +3,7 @@
 #include <array>
 #include <utility>
 
+#include "protocol/acceptor_fields.h"
 #include "protocol/codec.h"
 
 namespace cctl::protocol {
@@ -80,8 +81,9 @@ CCTL_FIELDS(HelloRequest) { v("protocol", m.protocol), v("client", m.client); }
 CCTL_FIELDS(HelloReply) {
   v("protocol", m.protocol), v("version", m.version), v("digest", m.digest);
   v("cluster", m.cluster), v("host", m.host), v("root", m.root), v.maybe("advertise", m.advertise);
-  v("boot_id", m.boot_id), v("acceptor", m.acceptor), v("pid", m.pid), v("uid", m.uid),
-      v.maybe("user", m.user), v("now", m.now);
+  v("boot_id", m.boot_id), v("acceptor", m.acceptor), v.maybe("membership", m.membership);
+  v.maybe("registry_problem", m.registry_problem), v("pid", m.pid), v("uid", m.uid);
+  v.maybe("user", m.user), v("now", m.now);
 }
 CCTL_FIELDS(ReleaseFile) {
   v("path", m.path), v.maybe("sha256", m.sha256), v.maybe("size", m.size);
@@ -231,14 +233,6 @@ CCTL_FIELDS(View) {
   v.maybe("labels", m.labels), v.maybe("reload", m.reload);
 }
 CCTL_FIELDS(ViewsRequest) { v("views", m.views); }
-CCTL_FIELDS(RegisterReadRequest) { v("key", m.key); }
-CCTL_FIELDS(RegisterValue) { v("revision", m.revision), v("value", m.value), v("age", m.age); }
-CCTL_FIELDS(RegisterWriteRequest) {
-  v("key", m.key), v("expected", m.expected), v("value", m.value);
-}
-CCTL_FIELDS(RegisterWriteReply) { v("swapped", m.swapped), v("current", m.current); }
-CCTL_FIELDS(RegisterListRequest) { v("prefix", m.prefix); }
-CCTL_FIELDS(RegisterListReply) { v("keys", m.keys); }
 CCTL_FIELDS(NamedService) {
   v("service", m.service), v("revision", m.revision), v("endpoints", m.endpoints);
 }
@@ -343,9 +337,7 @@ CCTL_REQUEST(DoctorRequest, "doctor")
 CCTL_REQUEST(ConnectionsRequest, "connections")
 CCTL_REQUEST(HooksRequest, "hooks")
 CCTL_REQUEST(ViewsRequest, "views")
-CCTL_REQUEST(RegisterReadRequest, "register-read")
-CCTL_REQUEST(RegisterWriteRequest, "register-write")
-CCTL_REQUEST(RegisterListRequest, "register-list")
+CCTL_REQUEST(AcceptorRequest, "acceptor")
 CCTL_REQUEST(NamesPushRequest, "names-push")
 CCTL_REQUEST(NamesRequest, "names")
 CCTL_REQUEST(ShutdownRequest, "shutdown")
@@ -372,9 +364,7 @@ CCTL_VALUE(Core)
 CCTL_VALUE(DoctorReply)
 CCTL_VALUE(TcpConnection)
 CCTL_VALUE(ConnectionsReply)
-CCTL_VALUE(RegisterValue)
-CCTL_VALUE(RegisterWriteReply)
-CCTL_VALUE(RegisterListReply)
+CCTL_VALUE(AcceptorReply)
 CCTL_VALUE(NamedService)
 CCTL_VALUE(NamesReply)
 CCTL_VALUE(Empty)

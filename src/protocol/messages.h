@@ -14,12 +14,13 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/result.h"
+#include "protocol/acceptor.h"
 
 namespace cctl::protocol {
 
 // Raised by one whenever an old peer could misread a new one. A shim serves this and the one
 // before.
-constexpr int kProtocolVersion = 1;
+constexpr int kProtocolVersion = 2;
 constexpr int kOldestProtocol = 1;
 
 // Who orders, why, and the fencing token of the lock held (0: none). A shim refuses an order whose
@@ -52,7 +53,11 @@ struct HelloReply {
   std::string root;
   std::string advertise;  // the address found at bootstrap; may be empty
   std::string boot_id;
-  std::string acceptor;  // UUID of this host's registry store
+  // Of this host's acceptor: its UUID and the membership that it takes part in, or why it cannot
+  // serve the registry.
+  std::string acceptor;
+  std::optional<Membership> membership;
+  std::string registry_problem;
   int pid = 0;
   unsigned uid = 0;
   std::string user;  // the login that the shim runs as
@@ -515,30 +520,16 @@ struct ViewsRequest {
 
 // ---- registers -------------------------------------------------------------------------------
 
-struct RegisterReadRequest {
-  std::string key;
-};
+// What registry::Registers answers: made by a proposer of what acceptors say (acceptor.h).
 struct RegisterValue {
   uint64_t revision = 0;  // 0: never written
   JsonText value;         // null when revision is 0 or after a delete
-  Millis age{0};          // since it was last written, by the store's own monotonic clock
-};
-struct RegisterWriteRequest {
-  std::string key;
-  uint64_t expected = 0;  // revision that must hold; 0: never written
-  JsonText value;         // null leaves a tombstone
+  Millis age{0};          // since it was last written: a quorum says at least that
 };
 struct RegisterWriteReply {
   bool swapped = false;
   RegisterValue current;  // after the write, or what stood in its way
 };
-struct RegisterListRequest {
-  std::string prefix;
-};
-struct RegisterListReply {
-  std::vector<std::string> keys;  // sorted; tombstones left out
-};
-
 // ---- names -----------------------------------------------------------------------------------
 
 struct NamedService {

@@ -119,10 +119,12 @@ Daemon::Daemon(std::string root, Identity identity, Inherited inherited, std::st
             sockets_,
             cgroups_,
             inherited_.anchor},
-      registers_(registry::RegisterStore::open(paths::acceptorDir(root), clock_)),
+      acceptor_sync_(loop_),
+      snapshots_(loop_, 1),
+      acceptor_(openAcceptor()),
       names_(root, host_.identity.cluster, loop_),
       supervisor_(host_),
-      ops_(host_, supervisor_, registers_, names_,
+      ops_(host_, supervisor_, acceptor_, names_,
            {std::move(digest), clock_.wall(),
             [this](const protocol::ShutdownRequest& request) { onOrder(request); }}),
       control_(
@@ -181,6 +183,23 @@ Result<Daemon::Inherited> Daemon::openInherited(SharedFds fds, int anchor) {
   return inherited;
 }
 
+// Both its syncs and its snapshots happen beside the loop.
+Ops::Acceptor Daemon::openAcceptor() {
+  registry::LogIo io = registry::LogIo::blocking();
+  io.sync = [this](int fd, const std::function<void(int)>& done) {
+    Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+    if (!copy) return done(::fdatasync(fd) == 0 ? 0 : errno);
+    acceptor_sync_.begin(std::move(copy), [done](bool well) { done(well ? 0 : EIO); });
+  };
+  return registry::AcceptorStore::open(paths::acceptorDir(host_.root), clock_, std::move(io),
+                                       [this](std::function<void()> work) {
+                                         snapshots_.begin([work = std::move(work)] {
+                                           work();
+                                           return true;
+                                         });
+                                       });
+}
+
 Result<void> Daemon::load() {
   fds_.load();
   CCTL_CHECK(journal_.open());
@@ -192,7 +211,7 @@ Result<void> Daemon::load() {
   judgeNames();
   CCTL_CHECK(names_.load());
   report(names_.problems());
-  if (!registers_) report({registers_.error().message});
+  if (!acceptor_) report({acceptor_.error().message});
   return {};
 }
 

@@ -4,9 +4,11 @@
 #include <memory>
 #include <string>
 
-#include "registry/register_store.h"
+#include "registry/acceptor_store.h"
 #include "shim/anchor.h"
+#include "shim/background.h"
 #include "shim/control_server.h"
+#include "shim/disk_sync.h"
 #include "shim/host.h"
 #include "shim/names.h"
 #include "shim/naming_server.h"
@@ -40,6 +42,7 @@ class Daemon {
   [[nodiscard]] static Result<Inherited> openInherited(SharedFds fds, int anchor);
   Daemon(std::string root, Identity identity, Inherited inherited, std::string digest);
 
+  [[nodiscard]] Ops::Acceptor openAcceptor();
   [[nodiscard]] Result<void> load();
   void loadState();
   void judgeNames();
@@ -63,7 +66,9 @@ class Daemon {
   Store store_;
   Journal journal_;
   Host host_;
-  Result<std::unique_ptr<registry::RegisterStore>> registers_;
+  DiskSync acceptor_sync_;
+  Background snapshots_;  // of the acceptor
+  Ops::Acceptor acceptor_;
   Names names_;
   Supervisor supervisor_;
   Ops ops_;

@@ -42,10 +42,10 @@ void Ops::add(std::shared_ptr<Request> (Ops::*handler)(const T&, const Responder
   };
 }
 
-Ops::Ops(Host& host, Supervisor& supervisor, Registers& registers, Names& names, ShimFacts facts)
+Ops::Ops(Host& host, Supervisor& supervisor, Acceptor& acceptor, Names& names, ShimFacts facts)
     : host_(host),
       supervisor_(supervisor),
-      registers_(registers),
+      acceptor_(acceptor),
       names_(names),
       facts_(std::move(facts)),
       hooks_(host.root, host.identity, host.loop, host.journal),
@@ -73,12 +73,28 @@ Ops::Ops(Host& host, Supervisor& supervisor, Registers& registers, Names& names,
   add(&Ops::connections);
   add(&Ops::hooks);
   add(&Ops::views);
-  add(&Ops::registerRead);
-  add(&Ops::registerWrite);
-  add(&Ops::registerList);
+  add(&Ops::acceptor);
   add(&Ops::namesPush);
   add(&Ops::names);
   add(&Ops::shutdown);
+  addRetired();
+}
+
+// What clients of protocol 1 ask of the one host that decided alone then. To serve them beside the
+// quorum would be to decide twice.
+void Ops::addRetired() {
+  for (const char* op : {"register-read", "register-write", "register-list"})
+    handlers_[op] = [](const Json&, const Responder& responder) -> Kept {
+      responder.error({Code::kRefused,
+                       fmt::format("the registry of this cluster is kept by a quorum of hosts "
+                                   "since it was used with clusterctl {}: use that or a newer one",
+                                   kVersion)});
+      return nullptr;
+    };
+}
+
+std::string Ops::registryProblem() const {
+  return acceptor_ ? (*acceptor_)->problem() : acceptor_.error().message;
 }
 
 Kept Ops::begin(std::string_view payload, const Responder& responder) {
@@ -115,7 +131,11 @@ Kept Ops::hello(const HelloRequest& request, const Responder& responder) {
   reply.root = host_.root;
   reply.advertise = host_.identity.advertise;
   reply.boot_id = bootId();
-  if (registers_) reply.acceptor = (*registers_)->uuid();
+  if (acceptor_) {
+    reply.acceptor = (*acceptor_)->uuid();
+    reply.membership = (*acceptor_)->membership();
+  }
+  reply.registry_problem = registryProblem();
   reply.pid = ::getpid();
   reply.uid = ::geteuid();
   reply.user = thisUser().name;
@@ -247,7 +267,7 @@ Kept Ops::coreRead(const CoreReadRequest& request, const Responder& responder) {
 Kept Ops::doctor(const DoctorRequest&, const Responder& responder) {
   DoctorReply reply = examineHost(host_);
   for (const std::string& problem : names_.problems()) reply.problems.push_back(problem);
-  if (!registers_) reply.registry_problem = registers_.error().message;
+  reply.registry_problem = registryProblem();
   responder.reply(encodeReply(reply));
   return nullptr;
 }
@@ -278,29 +298,25 @@ Kept Ops::views(const ViewsRequest& request, const Responder& responder) {
   return nullptr;
 }
 
-Kept Ops::registerRead(const RegisterReadRequest& request, const Responder& responder) {
-  if (registers_)
-    responder.reply(encodeReply((*registers_)->read(request.key)));
-  else
-    responder.error(registers_.error());
+Kept Ops::acceptor(const AcceptorRequest& request, const Responder& responder) {
+  if (!acceptor_) {
+    responder.reply(encodeReply(registry::AcceptorStore::refusal(request, registryProblem())));
+    return nullptr;
+  }
+  (*acceptor_)->submit(request, [responder](const AcceptorReply& reply) {
+    responder.reply(encodeReply(reply));
+  });
+  if ((*acceptor_)->hasWork()) flushAtTurnEnd();
   return nullptr;
 }
 
-Kept Ops::registerWrite(const RegisterWriteRequest& request, const Responder& responder) {
-  if (registers_)
-    answer<RegisterWriteReply>(responder)(
-        (*registers_)->write(request.key, request.expected, request.value));
-  else
-    responder.error(registers_.error());
-  return nullptr;
-}
-
-Kept Ops::registerList(const RegisterListRequest& request, const Responder& responder) {
-  if (registers_)
-    responder.reply(encodeReply(RegisterListReply{(*registers_)->list(request.prefix)}));
-  else
-    responder.error(registers_.error());
-  return nullptr;
+// One sync for all that came in this turn.
+void Ops::flushAtTurnEnd() {
+  if (std::exchange(flush_due_, true)) return;
+  host_.loop.atTurnEnd([this] {
+    flush_due_ = false;
+    (*acceptor_)->flush();
+  });
 }
 
 Kept Ops::namesPush(const NamesPushRequest& request, const Responder& responder) {

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "base/json.h"
-#include "registry/register_store.h"
+#include "registry/acceptor_store.h"
 #include "shim/control_server.h"
 #include "shim/hooks.h"
 #include "shim/host.h"
@@ -27,9 +27,9 @@ struct ShimFacts {
 
 class Ops {
  public:
-  // All must outlive it. `registers` may be the reason why this host's registers cannot be served.
-  using Registers = Result<std::unique_ptr<registry::RegisterStore>>;
-  Ops(Host& host, Supervisor& supervisor, Registers& registers, Names& names, ShimFacts facts);
+  // All must outlive it. `acceptor` may be the reason why this host cannot serve the registry.
+  using Acceptor = Result<std::unique_ptr<registry::AcceptorStore>>;
+  Ops(Host& host, Supervisor& supervisor, Acceptor& acceptor, Names& names, ShimFacts facts);
 
   std::shared_ptr<Request> begin(std::string_view payload, const Responder& responder);
 
@@ -62,21 +62,25 @@ class Ops {
   std::shared_ptr<Request> connections(const protocol::ConnectionsRequest&, const Responder&);
   std::shared_ptr<Request> hooks(const protocol::HooksRequest&, const Responder&);
   std::shared_ptr<Request> views(const protocol::ViewsRequest&, const Responder&);
-  std::shared_ptr<Request> registerRead(const protocol::RegisterReadRequest&, const Responder&);
-  std::shared_ptr<Request> registerWrite(const protocol::RegisterWriteRequest&, const Responder&);
-  std::shared_ptr<Request> registerList(const protocol::RegisterListRequest&, const Responder&);
+  std::shared_ptr<Request> acceptor(const protocol::AcceptorRequest&, const Responder&);
   std::shared_ptr<Request> namesPush(const protocol::NamesPushRequest&, const Responder&);
   std::shared_ptr<Request> names(const protocol::NamesRequest&, const Responder&);
   std::shared_ptr<Request> shutdown(const protocol::ShutdownRequest&, const Responder&);
 
+  void addRetired();
+  // Why this host cannot serve the registry; empty: it does.
+  std::string registryProblem() const;
+  void flushAtTurnEnd();
+
   Host& host_;
   Supervisor& supervisor_;
-  Registers& registers_;
+  Acceptor& acceptor_;
   Names& names_;
   ShimFacts facts_;
   Hooks hooks_;
   Views views_;
   std::map<std::string, Handler, std::less<>> handlers_;
+  bool flush_due_ = false;
 };
 
 }  // namespace cctl::shim

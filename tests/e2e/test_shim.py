@@ -1268,20 +1268,71 @@ class Output(ShimTest):
         self.assertLess(max(map(len, reply["exit"]["last_lines"])), 600)
 
 
-class Registers(ShimTest):
-    def test_compare_and_set_survives_a_restart(self):
+class Acceptor(ShimTest):
+    def ask(self, client, act, **fields):
+        return client.ask("acceptor", act=act, id=7, **fields)
+
+    def founded(self, client):
+        """The acceptor takes part in a registry of which it is the only member."""
+        uuid = self.ask(client, "identity")["acceptor"]
+        member = {"cluster": "c1", "epoch": "1.1", "now": {"members": [{"host": "host1", "acceptor": uuid}]}}
+        reply = self.ask(client, "install", acceptor=uuid, membership=member)
+        self.assertEqual(reply.get("refusal", "none"), "none", reply)
+        return uuid
+
+    def accept(self, client, uuid, counter, value, key="lock/x"):
+        return self.ask(client, "accept", acceptor=uuid, epoch="1.1", key=key, ballot=f"{counter}:" + "0" * 31 + "1",
+                        state={"revision": counter, "value": value})
+
+    def test_what_it_accepted_survives_every_end_of_the_shim(self):
         self.install()
         client = self.connect()
-        self.assertEqual(client.ask("register-read", key="lock/x")["revision"], 0)
-        done = client.ask("register-write", key="lock/x", expected=0, value={"a": 1})
-        self.assertTrue(done["swapped"])
-        done = client.ask("register-write", key="lock/x", expected=0, value={"a": 2})
-        self.assertFalse(done["swapped"])
-        self.assertEqual(done["current"]["value"], {"a": 1})
+        uuid = self.founded(client)
+        self.assertNotIn("refusal", self.accept(client, uuid, 5, {"a": 1}))
+        self.assertEqual(self.accept(client, uuid, 4, {"a": 2})["refusal"], "lower-ballot")
         self.kill_shim()
         client = self.connect()
-        self.assertEqual(client.ask("register-read", key="lock/x")["value"], {"a": 1})
-        self.assertEqual(client.ask("register-list", prefix="lock/")["keys"], ["lock/x"])
+        hello = client.ask("hello", protocol=2, client="test")
+        self.assertEqual((hello["acceptor"], hello["membership"]["cluster"]), (uuid, "c1"))
+        reply = self.ask(client, "read", acceptor=uuid, epoch="1.1", key="lock/x")
+        self.assertEqual(reply["state"]["value"], {"a": 1})
+        self.assertEqual(self.accept(client, uuid, 4, {"a": 2})["refusal"], "lower-ballot")
+
+    def test_a_damaged_log_serves_nothing_and_is_told(self):
+        self.install()
+        client = self.connect()
+        uuid = self.founded(client)
+        for counter in (5, 6, 7):
+            self.accept(client, uuid, counter, {"a": counter})
+        self.kill_shim()
+        path = os.path.join(self.root, "shim", "acceptor", "1.log")
+        with open(path, "r+b") as f:
+            f.seek(60)
+            byte = f.read(1)
+            f.seek(60)
+            f.write(bytes([byte[0] ^ 1]))
+        self.kill_shim()
+        client = self.connect()
+        reply = self.ask(client, "read", acceptor=uuid, epoch="1.1", key="lock/x")
+        self.assertEqual(reply["refusal"], "not-serving")
+        self.assertIn("1.log", reply["why"])
+        self.assertIn("1.log", client.ask("hello", protocol=2, client="test")["registry_problem"])
+        self.assertIn("1.log", client.ask("doctor")["registry_problem"])
+
+    def test_clients_that_knew_one_acceptor_are_told_to_be_replaced(self):
+        self.install()
+        client = self.connect()
+        client.ask("hello", protocol=1, client="old")
+        with self.assertRaisesRegex(Exception, "newer"):
+            client.ask("register-write", key="lock/x", expected=0, value={"a": 1})
+
+    def test_many_requests_at_once_share_a_sync_and_are_all_answered(self):
+        self.install()
+        client = self.connect()
+        uuid = self.founded(client)
+        for counter in range(1, 200):
+            self.accept(client, uuid, counter, {"n": counter}, key=f"k/{counter % 7}")
+        self.assertEqual(self.ask(client, "identity")["registers"], 7)
 
 
 class Naming(ShimTest):
@@ -1408,7 +1459,7 @@ class Hostile(ShimTest):
         for payload in (b"", b"nonsense", b"[1]", b"{}", b'{"op":5}', b'{"op":"none"}',
                         b'{"op":"start"}', b'{"op":"start","instance":{"service":"../x","index":0},'
                         b'"caller":{"by":"","reason":""}}', b'{"op":"status","op":"status"}',
-                        b'{"op":"register-read","key":' + b'"k' * 1 + b'\xff"}',
+                        b'{"op":"acceptor","act":"read","key":' + b'"k' * 1 + b'\xff"}',
                         b"[" * 100000, b'{"op":"push","service":"s","version":"1","digest":"","files":[]}',
                         b'{"op":"allocate","instance":{"service":"s","index":-1},"ports":[],'
                         b'"pool_low":1,"pool_high":2,"caller":{"by":"","reason":""}}'):
@@ -1450,7 +1501,7 @@ class Hostile(ShimTest):
                                 "caller": CALLER, "service": "svc", "lines": 9, "follow": True,
                                 "key": "k", "prefix": "", "services": [], "name": "x"}).encode()
                     for op in ("hello", "status", "logs", "events", "names", "stop", "forget",
-                               "register-read", "register-list", "names-push", "doctor", "cores")]
+                               "register-read", "acceptor", "names-push", "doctor", "cores")]
         samples = {
             "control.sock": [struct.pack(">IBI", len(r), REQUEST, 1) + r for r in requests],
             "naming.sock": [b'{"resolve":"svc"}\n', b'{"watch":"svc"}\n' * 3],

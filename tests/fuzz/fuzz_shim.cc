@@ -175,9 +175,17 @@ Corpus sampleRequests() {
   add(DoctorRequest{});
   add(ConnectionsRequest{"svc", 0, 1, {"127.0.0.1:80", "[::1]:80"}, 5});
   add(HooksRequest{{{{AlertKind::kCrash}, {"/bin/true"}}}});
-  add(RegisterReadRequest{"lock/svc"});
-  add(RegisterWriteRequest{"lock/svc", 0, {R"({"a":[1,2.5,null]})"}});
-  add(RegisterListRequest{"lock/"});
+  AcceptorRequest acceptor{
+      AcceptorAct::kAccept, 7, "0123abcd", {1, 2}, false, "lock/svc", "", {}, {}, {}, {}};
+  acceptor.ballot = {3, {4, 5}};
+  acceptor.next = {6, {7, 8}};
+  acceptor.state = RegisterState{2, {R"({"a":[1,2.5,null]})"}, {{9, 10}}};
+  add(acceptor);
+  acceptor.act = AcceptorAct::kInstall;
+  acceptor.membership = Membership{
+      "demo", {1, 1}, {{{"host1", "0123abcd"}}, false}, MemberSet{{{"host2", "4567"}}, true}};
+  add(acceptor);
+  add(AcceptorRequest{});
   add(NamesPushRequest{{{"svc", 3, {R"([{"instance":"svc/0","ports":{"main":1}}])"}}}});
   add(NamesRequest{});
   add(ShutdownRequest{false, true, caller});
@@ -226,10 +234,10 @@ class Shim {
               mover_,   fds_,
               sockets_, cgroups_,
               0},
-        registers_(registry::RegisterStore::open(paths::acceptorDir(root()), clock_)),
+        acceptor_(registry::AcceptorStore::open(paths::acceptorDir(root()), clock_)),
         names_(root(), "demo", loop_),
         supervisor_(host_),
-        ops_(host_, supervisor_, registers_, names_, {kDigest, clock_.wall(), [](const auto&) {}}),
+        ops_(host_, supervisor_, acceptor_, names_, {kDigest, clock_.wall(), [](const auto&) {}}),
         control_(
             loop_, [](unsigned) { return true; },
             [this](std::string_view payload, const Responder& responder) {
@@ -291,7 +299,7 @@ class Shim {
   Store store_;
   Journal journal_;
   Host host_;
-  Ops::Registers registers_;
+  Ops::Acceptor acceptor_;
   Names names_;
   Supervisor supervisor_;
   Ops ops_;
@@ -389,22 +397,21 @@ Target messages() {
   corpus.push_back(encodeReply(sampleSpec()));
   corpus.push_back(encodeReply(sampleEvent(7)));
   corpus.push_back(encodeReply(sampleExit()));
-  return {
-      std::move(corpus), [](const std::string& input, Mutator&) {
-        const auto json = parseJson(input);
-        if (!json) return;
-        roundTrips<HelloRequest, PushRequest, ReleasesRequest, VerifyRequest, AllocateRequest,
-                   PrepareRequest, GenerationRequest, StartRequest, StopRequest, RestartRequest,
-                   SignalRequest, FenceRequest, ReconfigureRequest, ForgetRequest, StatusRequest,
-                   LogsRequest, EventsRequest, CoresRequest, CoreReadRequest, DoctorRequest,
-                   HooksRequest, ConnectionsRequest, ViewsRequest, RegisterReadRequest,
-                   RegisterWriteRequest, RegisterListRequest, NamesPushRequest, NamesRequest,
-                   ShutdownRequest, GenerationSpec, Event, ExitReport, NamedService>(*json);
-        if (const auto spec = decode<GenerationSpec>(*json); spec && checkSpec(*spec)) {
-          require(spec->generation > 0, "a spec that was checked has a generation");
-        }
-        if (const auto push = decode<PushRequest>(*json)) (void)manifestOf(*push);
-      }};
+  return {std::move(corpus), [](const std::string& input, Mutator&) {
+            const auto json = parseJson(input);
+            if (!json) return;
+            roundTrips<HelloRequest, PushRequest, ReleasesRequest, VerifyRequest, AllocateRequest,
+                       PrepareRequest, GenerationRequest, StartRequest, StopRequest, RestartRequest,
+                       SignalRequest, FenceRequest, ReconfigureRequest, ForgetRequest,
+                       StatusRequest, LogsRequest, EventsRequest, CoresRequest, CoreReadRequest,
+                       DoctorRequest, HooksRequest, ConnectionsRequest, ViewsRequest,
+                       AcceptorRequest, AcceptorReply, NamesPushRequest, NamesRequest,
+                       ShutdownRequest, GenerationSpec, Event, ExitReport, NamedService>(*json);
+            if (const auto spec = decode<GenerationSpec>(*json); spec && checkSpec(*spec)) {
+              require(spec->generation > 0, "a spec that was checked has a generation");
+            }
+            if (const auto push = decode<PushRequest>(*json)) (void)manifestOf(*push);
+          }};
 }
 
 // Half of them with a checksum that holds: else nothing gets as far as the fields.
@@ -484,29 +491,38 @@ Target hooks() {
           }};
 }
 
+// The acceptor's log, and that of the single store of earlier versions.
 Target records() {
-  const std::string record =
-      registry::encodeRecord(R"({"key":"lock/x","revision":1,"value":{"a":1}})");
-  const std::string log = std::string(registry::logMagic()) + record + record;
-  return {{log, R"({"key":"lock/x","revision":1,"value":{"a":1}})"},
-          [](const std::string& input, Mutator& mutator) {
+  const std::vector<std::string> lines = {
+      R"({"kind":"identity","uuid":"0123456789abcdef"})",
+      R"({"kind":"promise","key":"lock/x","promised":"3:00000000000000040000000000000005"})",
+      R"({"key":"lock/x","revision":1,"value":{"a":1}})"};
+  Corpus corpus = lines;
+  std::string log(registry::logMagic());
+  for (const std::string& line : lines) corpus.push_back(log += registry::encodeRecord(line));
+  return {corpus, [lines](const std::string& input, Mutator& mutator) {
             std::string bytes = input;
             if (mutator.oneIn(2) && !input.empty())
-              bytes = std::string(registry::logMagic()) + registry::encodeRecord(input);
+              bytes = std::string(registry::logMagic()) + registry::encodeRecord(lines[0]) +
+                      registry::encodeRecord(input);
             const auto content = registry::parseLog(bytes, "log");
             if (content)
               require(content->valid_size + content->torn == bytes.size(), "all bytes are told");
             TempDir dir;
-            put(dir.path() + "/registers.log", bytes);
-            if (mutator.oneIn(4)) put(dir.path() + "/uuid", mutator.bytes(40));
+            put(dir.path() + (mutator.oneIn(3) ? "/registers.log" : "/1.log"), bytes);
             SystemClock clock;
-            auto store = registry::RegisterStore::open(dir.path(), clock);
+            auto store = registry::AcceptorStore::open(dir.path(), clock);
             if (!store) return;
-            require((*store)->write("lock/new", 0, {"1"}).has_value(),
-                    "an open store takes writes");
+            protocol::AcceptorRequest request;
+            request.act = protocol::AcceptorAct::kDiscard;
+            request.acceptor = (*store)->uuid();
+            std::string fresh;
+            (*store)->submit(request, [&](const auto& reply) { fresh = reply.acceptor; });
+            (*store)->flush();
+            require(!fresh.empty() && fresh != request.acceptor, "an open store takes orders");
             store->reset();
-            store = registry::RegisterStore::open(dir.path(), clock);
-            require(store && (*store)->read("lock/new").value.text == "1", "and keeps them");
+            store = registry::AcceptorStore::open(dir.path(), clock);
+            require(store && (*store)->uuid() == fresh, "and keeps them");
           }};
 }
 

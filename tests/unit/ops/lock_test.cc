@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "ops/fenced_registers.h"
+#include "registry/membership.h"
 #include "unit/ops/memory_registers.h"
 
 using namespace cctl;
@@ -117,7 +118,8 @@ TEST_CASE("tokens compare as (incarnation, revision)") {
         ->token();
   };
   const uint64_t before = token();
-  REQUIRE(registers.write("config", 0, {"{\"incarnation\":1}"}));
+  const registry::Membership recovered{"c", {1, 1}, {{{"host1", "0123abcd"}}, false}, std::nullopt};
+  REQUIRE(registers.write(registry::kConfigKey, 0, registry::encodeConfig(recovered)));
   CHECK(token() >= fencingToken(1, 0));
   CHECK(token() > before);
 }

@@ -66,19 +66,6 @@ TEST_CASE("a version's digest is fixed by its first deploy") {
   CHECK(fix("bb").error().code == Code::kRefused);
 }
 
-TEST_CASE("the registry remembers its hosts: an edit of the inventory is refused") {
-  test::MemoryRegisters registers;
-  Inventory inventory;
-  inventory.cluster = "demo";
-  inventory.registry_hosts = {HostName("host1")};
-  CHECK(ensureConfig(registers, inventory));
-  CHECK(ensureConfig(registers, inventory));
-  inventory.registry_hosts = {HostName("host2")};
-  const auto refused = ensureConfig(registers, inventory);
-  CHECK(refused.error().code == Code::kBadInput);
-  CHECK(refused.error().message.find("registry members") != std::string::npos);
-}
-
 TEST_CASE("a host's mark survives a round trip, and only drained hosts count as drained") {
   test::MemoryRegisters registers;
   CHECK(readDrained(registers)->empty());

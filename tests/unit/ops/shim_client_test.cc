@@ -57,11 +57,13 @@ std::unique_ptr<ShimClient> clientOf(FakeStream::Answer answer) {
   return std::make_unique<ShimClient>(std::make_unique<FakeStream>(std::move(answer)), "host1");
 }
 
-Result<protocol::RegisterListReply> listKeys(ShimClient& client,
-                                             Deadline deadline = Deadline::never(),
-                                             const CancelToken* cancel = nullptr) {
-  return client.call<protocol::RegisterListReply>(protocol::RegisterListRequest{"a/"}, deadline,
-                                                  cancel);
+Result<protocol::NamesReply> namesOf(ShimClient& client, Deadline deadline = Deadline::never(),
+                                     const CancelToken* cancel = nullptr) {
+  return client.call<protocol::NamesReply>(protocol::NamesRequest{}, deadline, cancel);
+}
+
+std::string numbered(uint32_t id) {
+  return fmt::format(R"({{"generation":{},"services":[]}})", id);
 }
 
 }  // namespace
@@ -74,11 +76,11 @@ TEST_CASE("a reply reaches the request it belongs to, also when replies come in 
     waiting.push_back(frame.id);
     if (waiting.size() < 2) return;
     for (auto id = waiting.rbegin(); id != waiting.rend(); ++id)
-      stream.say(FrameKind::kReply, *id, fmt::format(R"({{"keys":["{}"]}})", *id));
+      stream.say(FrameKind::kReply, *id, numbered(*id));
   });
-  std::string first, second;
-  std::thread one([&] { first = listKeys(*client)->keys[0]; });
-  std::thread two([&] { second = listKeys(*client)->keys[0]; });
+  uint64_t first = 0, second = 0;
+  std::thread one([&] { first = namesOf(*client)->generation; });
+  std::thread two([&] { second = namesOf(*client)->generation; });
   one.join(), two.join();
   CHECK(first != second);
 }
@@ -87,33 +89,33 @@ TEST_CASE("the shim's error comes back with its code and the host in front") {
   auto client = clientOf([](FakeStream& stream, const Frame& frame) {
     stream.say(FrameKind::kReply, frame.id, protocol::encodeError({Code::kNoSpace, "disk full"}));
   });
-  const auto reply = listKeys(*client);
+  const auto reply = namesOf(*client);
   CHECK(reply.error().code == Code::kNoSpace);
   CHECK(reply.error().message == "host1: disk full");
 }
 
 TEST_CASE("a lost link ends what is under way and refuses what follows") {
   auto client = clientOf([](FakeStream& stream, const Frame&) { stream.end(); });
-  CHECK(listKeys(*client).error().code == Code::kUnreachable);
-  CHECK(listKeys(*client).error().message.find("cable pulled") != std::string::npos);
+  CHECK(namesOf(*client).error().code == Code::kUnreachable);
+  CHECK(namesOf(*client).error().message.find("cable pulled") != std::string::npos);
 }
 
 TEST_CASE("bytes that are no frames end the connection with a clear error") {
   auto client = clientOf([](FakeStream& stream, const Frame& frame) {
     stream.say(static_cast<FrameKind>(99), frame.id, "x");
   });
-  CHECK(listKeys(*client).error().message.find("broken stream") != std::string::npos);
+  CHECK(namesOf(*client).error().message.find("broken stream") != std::string::npos);
 }
 
 TEST_CASE("no answer: the deadline and Ctrl-C both end the wait, and the shim is told") {
   bool told = false;
   auto client = clientOf(
       [&](FakeStream&, const Frame& frame) { told = told || frame.kind == FrameKind::kCancel; });
-  CHECK(listKeys(*client, Deadline::in(Millis(10))).error().code == Code::kTimeout);
+  CHECK(namesOf(*client, Deadline::in(Millis(10))).error().code == Code::kTimeout);
   CHECK(told);
   CancelToken cancel;
   cancel.cancel();
-  CHECK(listKeys(*client, Deadline::never(), &cancel).error().code == Code::kCancelled);
+  CHECK(namesOf(*client, Deadline::never(), &cancel).error().code == Code::kCancelled);
 }
 
 TEST_CASE("items come before the reply, and an upload goes between them") {
@@ -134,4 +136,27 @@ TEST_CASE("items come before the reply, and an upload goes between them") {
   REQUIRE(reply);
   CHECK(reply->installed);
   CHECK(received.size() == 200'000);
+}
+
+TEST_CASE("a request that nobody waits for is answered by a call, exactly once whatever happens") {
+  int answers = 0, failures = 0;
+  const auto count = [&](const Result<protocol::NamesReply>& reply) {
+    ++(reply ? answers : failures);
+  };
+  auto client = clientOf([](FakeStream& stream, const Frame& frame) {
+    if (frame.id == 1) stream.say(FrameKind::kReply, frame.id, numbered(frame.id));
+    if (frame.id == 3) stream.end();
+  });
+  client->send<protocol::NamesReply>(protocol::NamesRequest{}, count);
+  CHECK(answers == 1);
+  client->send<protocol::NamesReply>(protocol::NamesRequest{}, count);
+  CHECK(failures == 0);
+  client->send<protocol::NamesReply>(protocol::NamesRequest{}, count);
+  CHECK(failures == 2);
+  client->send<protocol::NamesReply>(protocol::NamesRequest{}, count);
+  CHECK(failures == 3);
+  auto silent = clientOf([](FakeStream&, const Frame&) {});
+  silent->send<protocol::NamesReply>(protocol::NamesRequest{}, count);
+  silent.reset();
+  CHECK(failures == 4);
 }

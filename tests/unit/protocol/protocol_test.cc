@@ -92,3 +92,48 @@ TEST_CASE("exit reports keep what is not known apart from zero") {
   CHECK_FALSE(back.exit_status);
   CHECK(back.signal == 9);
 }
+
+TEST_CASE("the acceptor's messages survive a round trip through JSON") {
+  AcceptorRequest request;
+  request.act = AcceptorAct::kAccept;
+  request.id = 7;
+  request.acceptor = "0123abcd";
+  request.epoch = {2, 3};
+  request.key = "endpoints/web";
+  request.ballot = {5, {UINT64_MAX, 6}};
+  request.next = {6, {7, 8}};
+  request.state = RegisterState{4, {R"({"a":[1,2.5,null]})"}, {{9, 10}, {11, 12}}};
+  request.membership =
+      Membership{"c", {2, 3}, {{{"host1", "0123abcd"}}, false}, MemberSet{{{"host2", "45"}}, true}};
+  const std::string sent = encodeRequest(request);
+  const auto read = decode<AcceptorRequest>(parseJson(sent).value()).value();
+  CHECK(encodeRequest(read) == sent);
+  CHECK(read.state == request.state);
+  CHECK(read.ballot == request.ballot);
+  CHECK(read.membership == request.membership);
+
+  AcceptorReply reply;
+  reply.id = 7;
+  reply.refusal = Refusal::kWrongEpoch;
+  reply.why = "moved on";
+  reply.acceptor = "0123abcd";
+  reply.promised = {9, {1, 2}};
+  reply.age = Millis(15'001);
+  reply.keys = {{"lock/web", {3, {4, 5}}, true}, {"lock/x", {}, false}};
+  reply.more = true;
+  reply.uncommitted = {"lock/web"};
+  const std::string answered = encodeReply(reply);
+  CHECK(encodeReply(decodeReply<AcceptorReply>(answered).value()) == answered);
+  CHECK_FALSE(decodeReply<AcceptorReply>(R"({"id":1,"acceptor":"x","refusal":"never"})"));
+}
+
+TEST_CASE("a shim's hello tells what its acceptor takes part in") {
+  HelloReply hello;
+  hello.acceptor = "0123abcd";
+  hello.membership = Membership{"c", {1, 1}, {{{"host1", "0123abcd"}}, false}, std::nullopt};
+  hello.registry_problem = "its disk fails";
+  const auto back = decodeReply<HelloReply>(encodeReply(hello)).value();
+  CHECK(back.membership == hello.membership);
+  CHECK(back.registry_problem == hello.registry_problem);
+  CHECK_FALSE(decodeReply<HelloReply>(encodeReply(HelloReply{})).value().membership);
+}

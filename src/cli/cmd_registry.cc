@@ -1,0 +1,339 @@
+// registry status|show|members|recover, sync
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "cli/command.h"
+#include "cli/exit_codes.h"
+#include "cli/report.h"
+#include "model/node_set.h"
+#include "ops/registry_care.h"
+#include "ops/sync.h"
+
+namespace cctl::cli {
+namespace {
+
+using registry::Member;
+using registry::Membership;
+
+std::vector<std::string> hostsOf(const std::vector<Member>& members) {
+  std::vector<std::string> hosts;
+  for (const Member& member : members) hosts.push_back(member.host);
+  return hosts;
+}
+
+// What to write into cluster.yaml, when it says something else.
+void tellInventory(Context& context, const Inventory& inventory, const Membership& membership) {
+  std::vector<std::string> named, hosts = hostsOf(membership.now.members);
+  for (const HostName& host : inventory.registry_hosts) named.push_back(host.str());
+  std::vector<std::string> a = named, b = hosts;
+  std::sort(a.begin(), a.end()), std::sort(b.begin(), b.end());
+  if (a == b) return;
+  std::string list;
+  for (const std::string& host : hosts) list += (list.empty() ? "" : ", ") + host;
+  context.progress().warning(
+      "", fmt::format("write this into {}/cluster.yaml, else other commands are refused:\n"
+                      "  registry: {{hosts: [{}]}}",
+                      inventory.directory, list));
+}
+
+// ---- status ------------------------------------------------------------------------------------
+
+Json memberJson(const ops::MemberReport& report) {
+  Json json = {{"host", report.member.host},
+               {"acceptor", report.member.acceptor},
+               {"role", report.role},
+               {"state", ops::memberStateName(report.state)},
+               {"epoch", report.epoch.text()},
+               {"registers", report.registers},
+               {"uncommitted", report.uncommitted}};
+  if (!report.why.empty()) json["problem"] = report.why;
+  return json;
+}
+
+Json reportJson(const ops::RegistryReport& report) {
+  Json members = Json::array();
+  for (const ops::MemberReport& member : report.members) members.push_back(memberJson(member));
+  Json json = {{"format", 1},
+               {"founded", report.membership.has_value()},
+               {"quorum", report.quorum},
+               {"members", members}};
+  if (!report.membership) return json;
+  json["cluster_id"] = report.membership->cluster;
+  json["epoch"] = report.membership->epoch.text();
+  json["changing"] = report.membership->old.has_value();
+  return json;
+}
+
+int exitOf(const ops::RegistryReport& report) {
+  if (report.membership && !report.quorum) return kExitNoQuorum;
+  int code = kExitOk;
+  for (const ops::MemberReport& member : report.members) {
+    if (member.state == ops::MemberState::kOtherDisk ||
+        member.state == ops::MemberState::kNotServing)
+      return kExitFailed;
+    if (member.state == ops::MemberState::kUnreachable) code = kExitUnreachable;
+  }
+  return code;
+}
+
+std::string quorumText(const ops::RegistryReport& report) {
+  const auto usable = std::count_if(report.members.begin(), report.members.end(), [](auto& one) {
+    return one.state == ops::MemberState::kOk || one.state == ops::MemberState::kBehind;
+  });
+  return fmt::format("registry: {} of {} members usable, {}; epoch {}{}\n", usable,
+                     report.members.size(), report.quorum ? "quorum" : "NO QUORUM",
+                     report.membership->epoch.text(),
+                     report.membership->old ? ", members are being changed" : "");
+}
+
+std::string reportText(Context& context, const ops::RegistryReport& report) {
+  if (!report.membership)
+    return "registry: not founded yet; the first changing command does that\n";
+  Table table({"MEMBER", "STATE", "EPOCH", "REGISTERS", "UNCOMMITTED", "ACCEPTOR"});
+  std::string problems;
+  for (const ops::MemberReport& member : report.members) {
+    const bool answers = member.state != ops::MemberState::kUnreachable;
+    const std::string role = member.role == "member" ? "" : " (" + member.role + ")";
+    table.add(
+        {member.member.host + role, ops::memberStateName(member.state),
+         answers ? member.epoch.text() : "-", answers ? std::to_string(member.registers) : "-",
+         answers ? std::to_string(member.uncommitted) : "-", member.member.acceptor},
+        member.state == ops::MemberState::kOk ? Style::kPlain : Style::kBad);
+    if (!member.why.empty())
+      problems += fmt::format("{}: {}\n", member.member.host, printable(member.why));
+  }
+  return table.text(context.painter()) + problems + quorumText(report);
+}
+
+Result<int> runStatus(Context& context) {
+  CCTL_TRY(registry::QuorumRegisters * registers, context.registers());
+  CCTL_TRY(const ops::RegistryReport report, ops::examineRegistry(*registers));
+  context.print(context.json() ? dumpJsonPretty(reportJson(report)) + "\n"
+                               : reportText(context, report));
+  if (report.membership) tellInventory(context, **context.inventory(), *report.membership);
+  return exitOf(report);
+}
+
+// ---- show --------------------------------------------------------------------------------------
+
+Result<int> showAll(Context& context, registry::QuorumRegisters& registers) {
+  CCTL_TRY(const std::vector<std::string> keys, registers.list(""));
+  Json json = {{"format", 1}, {"keys", keys}};
+  std::string text;
+  for (const std::string& key : keys) text += printable(key) + "\n";
+  context.print(context.json() ? dumpJsonPretty(json) + "\n" : text);
+  return kExitOk;
+}
+
+Result<int> runShow(Context& context, const std::string& key) {
+  CCTL_TRY(registry::QuorumRegisters * registers, context.registers());
+  if (key.empty()) return showAll(context, *registers);
+  CCTL_TRY(const protocol::RegisterValue value, registers->read(key));
+  if (value.revision == 0)
+    return fail(Code::kNotFound, "{}: was never written; 'clusterctl registry show' lists all",
+                key);
+  CCTL_TRY(const Json held, parseJson(value.value.text));
+  const Json json = {{"format", 1}, {"key", key}, {"revision", value.revision}, {"value", held}};
+  context.print(context.json()
+                    ? dumpJsonPretty(json) + "\n"
+                    : fmt::format("{} revision {}{}\n{}\n", printable(key), value.revision,
+                                  value.value.isNull() ? ", deleted" : "", dumpJsonPretty(held)));
+  return kExitOk;
+}
+
+Run defineShow(CLI::App& app) {
+  auto key = std::make_shared<std::string>();
+  app.add_option("KEY", *key, "Register, e.g. endpoints/web; left out: the names of all");
+  return [key](Context& context) { return runShow(context, *key); };
+}
+
+// ---- members -----------------------------------------------------------------------------------
+
+Result<std::vector<std::string>> expandHosts(const Inventory& inventory,
+                                             const std::vector<std::string>& texts, bool known) {
+  std::vector<std::string> hosts;
+  for (const std::string& text : texts) {
+    CCTL_TRY(const std::vector<std::string> names, expandNodeSet(text));
+    for (const std::string& name : names) {
+      if (known && inventory.findHost(HostName(name)) == nullptr)
+        return fail(Code::kUsage, "{}: no such host in this inventory", name);
+      hosts.push_back(name);
+    }
+  }
+  return hosts;
+}
+
+Result<int> changeMembers(Context& context, const ops::MembersWish& wish,
+                          const std::string& question) {
+  CCTL_TRY(registry::QuorumRegisters * registers, context.registers());
+  CCTL_TRY(ops::Fleet * fleet, context.fleet());
+  if (context.globals().dry_run) {
+    context.print("nothing is changed with --dry-run: " + question + "\n");
+    return kExitOk;
+  }
+  if (!wish.remove.empty()) CCTL_CHECK(context.confirm(question));
+  std::vector<HostName> fresh;
+  for (const std::string& host : wish.add) fresh.push_back(HostName(host));
+  fleet->begin(fresh, ops::Need::kPlaced);
+  context.progress().phase("changing the members of the registry");
+  ops::MembersWish sure = wish;
+  sure.discard = context.globals().yes;
+  CCTL_TRY(const Membership after, ops::changeMembers(*registers, sure));
+  const std::vector<std::string> hosts = hostsOf(after.now.members);
+  const Json json = {{"format", 1}, {"epoch", after.epoch.text()}, {"members", hosts}};
+  context.print(context.json() ? dumpJsonPretty(json) + "\n"
+                               : fmt::format("registry: {} members: {}; epoch {}\n", hosts.size(),
+                                             foldNodeSet(hosts), after.epoch.text()));
+  tellInventory(context, fleet->inventory(), after);
+  return kExitOk;
+}
+
+Run defineAdd(CLI::App& app) {
+  auto texts = std::make_shared<std::vector<std::string>>();
+  app.add_option("HOSTS", *texts, "Hosts of the inventory")->required();
+  return [texts](Context& context) -> Result<int> {
+    CCTL_TRY(const Inventory* inventory, context.inventory());
+    ops::MembersWish wish;
+    CCTL_TRY(wish.add, expandHosts(*inventory, *texts, true));
+    return changeMembers(context, wish, "Add " + foldNodeSet(wish.add) + "?");
+  };
+}
+
+Run defineRemove(CLI::App& app) {
+  auto texts = std::make_shared<std::vector<std::string>>();
+  app.add_option("HOSTS", *texts, "Members")->required();
+  return [texts](Context& context) -> Result<int> {
+    CCTL_TRY(const Inventory* inventory, context.inventory());
+    ops::MembersWish wish;
+    CCTL_TRY(wish.remove, expandHosts(*inventory, *texts, false));
+    return changeMembers(context, wish,
+                         "Remove " + foldNodeSet(wish.remove) + " from the registry?");
+  };
+}
+
+Run defineReplace(CLI::App& app) {
+  auto old = std::make_shared<std::string>();
+  auto fresh = std::make_shared<std::string>();
+  app.add_option("HOST", *old, "Member that is lost, or has lost its state")->required();
+  app.add_option("BY", *fresh, "Host that takes its place; left out: the same host, admitted anew");
+  return [old, fresh](Context& context) -> Result<int> {
+    CCTL_TRY(const Inventory* inventory, context.inventory());
+    ops::MembersWish wish;
+    wish.remove = {*old};
+    CCTL_TRY(wish.add, expandHosts(*inventory, {fresh->empty() ? *old : *fresh}, true));
+    return changeMembers(context, wish,
+                         fmt::format("Replace {} by {} in the registry?", *old,
+                                     fresh->empty() ? "itself, admitted anew" : *fresh));
+  };
+}
+
+// ---- recover -----------------------------------------------------------------------------------
+
+Result<int> runRecover(Context& context, const std::vector<std::string>& texts) {
+  CCTL_TRY(const Inventory* inventory, context.inventory());
+  CCTL_TRY(const std::vector<std::string> fresh, expandHosts(*inventory, texts, true));
+  CCTL_TRY(registry::QuorumRegisters * registers, context.registers());
+  CCTL_TRY(ops::Fleet * fleet, context.fleet());
+  std::vector<HostName> placed;
+  for (const std::string& host : fresh) placed.push_back(HostName(host));
+  if (!context.globals().dry_run) fleet->begin(placed, ops::Need::kPlaced);
+  std::vector<std::string> hosts;
+  for (const HostName& host : inventory->host_order) hosts.push_back(host.str());
+  CCTL_TRY(const registry::Beginning beginning,
+           ops::planRegistryRecovery(*registers, hosts, fresh));
+  const std::vector<std::string> members = hostsOf(beginning.first.now.members);
+  context.progress().warning(
+      "", fmt::format("the registry goes on with what {} hold. Whatever only the lost members "
+                      "knew is lost: the newest changes may be undone, and a write that was told "
+                      "as done may be gone. The lost members can never come back as they are. "
+                      "Are they merely cut off or switched off? Then bring one back instead",
+                      foldNodeSet(hostsOf(beginning.council.now.members))));
+  if (context.globals().dry_run) {
+    context.print(fmt::format("would go on as incarnation {} with {}\n",
+                              beginning.first.epoch.incarnation, foldNodeSet(members)));
+    return kExitOk;
+  }
+  CCTL_CHECK(context.confirm("Recover the registry by force?"));
+  CCTL_CHECK(registers->recover(beginning));
+  context.print(fmt::format("registry: recovered as incarnation {}, members {}\n",
+                            beginning.first.epoch.incarnation, foldNodeSet(members)));
+  CCTL_TRY(const auto after, registers->membership());
+  tellInventory(context, *inventory, *after);
+  return kExitOk;
+}
+
+Run defineRecover(CLI::App& app) {
+  auto fresh = std::make_shared<std::vector<std::string>>();
+  app.add_option("--add", *fresh, "Hosts that become members too; they must hold nothing");
+  return [fresh](Context& context) { return runRecover(context, *fresh); };
+}
+
+// ---- sync --------------------------------------------------------------------------------------
+
+Json syncJson(const ops::SyncOutcome& outcome) {
+  Json behind = Json::object(), missed = Json::object();
+  for (const auto& [host, count] : outcome.behind) behind[host.str()] = count;
+  for (const auto& [host, error] : outcome.missed) missed[host.str()] = error.message;
+  return {{"format", 1},
+          {"settled", outcome.settled},
+          {"health", outcome.changed},
+          {"reconciled", outcome.reconciled},
+          {"behind", behind},
+          {"missed", missed}};
+}
+
+std::string syncText(const ops::SyncOutcome& outcome) {
+  std::string text;
+  if (outcome.settled > 0)
+    text += fmt::format("{} that was half done finished\n", counted(outcome.settled, "write"));
+  for (const std::string& change : outcome.reconciled)
+    text += change + ", while the registry could not be told\n";
+  for (const std::string& change : outcome.changed) text += change + "\n";
+  for (const auto& [host, count] : outcome.behind)
+    text += fmt::format("{}: brought up to date, {} behind\n", host, counted(count, "service"));
+  return text;
+}
+
+// Quiet when there was nothing to do, so that cron sends no mail.
+Result<int> runSync(Context& context) {
+  CCTL_TRY(ops::Operation * operation, context.operation());
+  CCTL_TRY(registry::QuorumRegisters * registers, context.registers());
+  CCTL_TRY(const ops::SyncOutcome outcome, ops::syncAll(*operation, *registers));
+  context.print(context.json() ? dumpJsonPretty(syncJson(outcome)) + "\n" : syncText(outcome));
+  warnMissed(context, outcome.missed);
+  return outcome.missed.empty() ? kExitOk : kExitUnreachable;
+}
+
+}  // namespace
+
+std::vector<Command> registryCommands() {
+  const auto plain = [](Result<int> (*run)(Context&)) {
+    return [run](CLI::App&) -> Run { return run; };
+  };
+  const std::vector<Command> members = {
+      {"add", "Admit hosts to the quorum", "", defineAdd, {}},
+      {"remove", "Take members out of the quorum", "", defineRemove, {}},
+      {"replace",
+       "Put another host, or the same with a new disk, in a member's place",
+       "",
+       defineReplace,
+       {}}};
+  return {
+      {"registry",
+       "The registry: its members, what it holds, its mending",
+       "Watch",
+       {},
+       {{"status", "Its members, and whether they make a quorum", "", plain(runStatus), {}},
+        {"show", "What it holds", "", defineShow, {}},
+        {"members", "Change who keeps it", "", {}, members},
+        {"recover", "Go on after the loss of its quorum, at a risk", "", defineRecover, {}}}},
+      {"sync",
+       "Bring every host up to date; quiet when there is nothing to do",
+       "Change",
+       plain(runSync),
+       {}},
+  };
+}
+
+}  // namespace cctl::cli

@@ -1,0 +1,196 @@
+#include "ops/sync.h"
+
+#include <algorithm>
+
+#include "ops/probe.h"
+#include "transport/fan_out.h"
+
+namespace cctl::ops {
+namespace {
+
+using AllEndpoints = std::map<ServiceName, ServiceEndpoints>;
+
+bool isOf(const Endpoint& endpoint, const protocol::InstanceStatus& status) {
+  return status.service == endpoint.instance.service.str() &&
+         status.index == endpoint.instance.index &&
+         std::all_of(endpoint.ports.begin(), endpoint.ports.end(), [&](const auto& port) {
+           const auto at = status.ports.find(port.first);
+           return at != status.ports.end() && at->second == port.second;
+         });
+}
+
+// What each host says, of those that answer.
+std::map<HostName, std::vector<protocol::InstanceStatus>> statusesOf(
+    Operation& operation, const std::vector<HostConnection*>& hosts) {
+  std::map<HostName, std::vector<protocol::InstanceStatus>> statuses;
+  for (auto& [host, report] : probeAll(operation, hosts, ""))
+    if (report) statuses.emplace(host, std::move(report->instances));
+  return statuses;
+}
+
+// Only the states: what is published, and where, is the business of whoever holds the lock.
+Result<void> commitStates(Operation& operation, const ServiceName& service,
+                          const std::map<InstanceId, Endpoint>& judged) {
+  const auto change = [&](std::vector<Endpoint>& endpoints) {
+    for (Endpoint& endpoint : endpoints) {
+      const auto at = judged.find(endpoint.instance);
+      const bool same = at != judged.end() && at->second.ports == endpoint.ports &&
+                        at->second.host == endpoint.host;
+      if (same && endpoint.state != EndpointState::kDraining) endpoint.state = at->second.state;
+    }
+  };
+  CCTL_CHECK(updateEndpoints(operation.registers, service, change));
+  return {};
+}
+
+// How many services a host has older names of than the registry.
+size_t countBehind(const protocol::NamesReply& has, const AllEndpoints& all) {
+  std::map<std::string, uint64_t> revisions;
+  for (const protocol::NamedService& one : has.services) revisions[one.service] = one.revision;
+  return static_cast<size_t>(std::count_if(all.begin(), all.end(), [&](const auto& entry) {
+    return revisions[entry.first.str()] < entry.second.revision;
+  }));
+}
+
+void findBehind(Operation& operation, const std::vector<HostConnection*>& hosts,
+                const AllEndpoints& all, SyncOutcome& outcome) {
+  ssh::FanOutOptions options;
+  options.forks = operation.fleet.forks();
+  const auto replies = ssh::forEachHost<protocol::NamesReply>(
+      hosts.size(), options, [&](size_t i) -> Result<protocol::NamesReply> {
+        return hosts[i]->shim->call<protocol::NamesReply>(
+            protocol::NamesRequest{}, Deadline::in(kRequestTimeout), operation.cancel);
+      });
+  for (size_t i = 0; i < hosts.size(); ++i)
+    if (const size_t count = replies[i] ? countBehind(*replies[i], all) : 0; count > 0)
+      outcome.behind[hosts[i]->name] = count;
+}
+
+}  // namespace
+
+std::optional<EndpointState> healthOf(const Endpoint& endpoint,
+                                      const std::vector<protocol::InstanceStatus>& statuses) {
+  if (endpoint.state == EndpointState::kDraining) return std::nullopt;
+  const auto at = std::find_if(statuses.begin(), statuses.end(),
+                               [&](const auto& status) { return isOf(endpoint, status); });
+  const bool ready = at != statuses.end() && at->state == protocol::InstanceState::kReady;
+  const EndpointState state = ready ? EndpointState::kReady : EndpointState::kUnhealthy;
+  return state == endpoint.state ? std::nullopt : std::optional(state);
+}
+
+Result<std::vector<std::string>> commitHealth(Operation& operation,
+                                              const std::vector<HostConnection*>& hosts) {
+  std::vector<std::string> changed;
+  const auto statuses = statusesOf(operation, hosts);
+  CCTL_TRY(const AllEndpoints all, readAllEndpoints(operation.registers));
+  for (const auto& [service, endpoints] : all) {
+    std::map<InstanceId, Endpoint> judged;
+    for (Endpoint endpoint : endpoints.endpoints) {
+      const auto at = statuses.find(endpoint.host);
+      if (at == statuses.end()) continue;
+      const auto state = healthOf(endpoint, at->second);
+      if (!state) continue;
+      endpoint.state = *state;
+      changed.push_back(endpoint.instance.text() + " " + std::string(endpointStateName(*state)));
+      judged.emplace(endpoint.instance, std::move(endpoint));
+    }
+    if (!judged.empty()) CCTL_CHECK(commitStates(operation, service, judged));
+  }
+  return changed;
+}
+
+std::optional<Held> heldBy(const protocol::InstanceStatus& status) {
+  static constexpr std::string_view kSays = "stopped by ";
+  const bool held = status.current && status.state == protocol::InstanceState::kStopped &&
+                    status.note.starts_with(kSays);
+  if (!held) return std::nullopt;
+  return Held{status.note.substr(kSays.size()), status.since};
+}
+
+bool isStartedByHand(const protocol::InstanceStatus& status) {
+  return status.current && status.wanted && status.state != protocol::InstanceState::kStopped;
+}
+
+namespace {
+
+// What of one service is wanted otherwise than its hosts have it by order.
+Result<std::vector<std::string>> reconcileService(
+    Operation& operation, const ServiceName& service,
+    const std::map<HostName, std::vector<protocol::InstanceStatus>>& statuses) {
+  std::vector<std::string> said;
+  CCTL_TRY(const Desired before, readDesired(operation.registers, service));
+  std::map<int, std::optional<Held>> changes;
+  for (const auto& [index, host] : before.placement) {
+    const auto at = statuses.find(HostName(host));
+    if (at == statuses.end()) continue;
+    for (const protocol::InstanceStatus& status : at->second) {
+      if (status.service != service.str() || status.index != index) continue;
+      const bool wanted_held = before.held.count(index) > 0;
+      const std::optional<Held> held = heldBy(status);
+      if (held && !wanted_held) changes[index] = held;
+      if (wanted_held && isStartedByHand(status)) changes[index] = std::nullopt;
+    }
+  }
+  if (changes.empty()) return said;
+  CCTL_TRY(const std::optional<LockState> lock, readLock(operation.registers, service.str()));
+  if (lock && !lock->expired()) return said;
+  CCTL_CHECK(updateDesired(operation.registers, service, [&](Desired& desired) {
+    for (const auto& [index, held] : changes) {
+      desired.held.erase(index);
+      if (held) desired.held[index] = *held;
+    }
+  }));
+  for (const auto& [index, held] : changes)
+    said.push_back(InstanceId{service, index}.text() +
+                   (held ? " stopped by " + held->by : " started again"));
+  return said;
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> reconcileHeld(Operation& operation,
+                                               const std::vector<HostConnection*>& hosts) {
+  std::vector<std::string> said;
+  const auto statuses = statusesOf(operation, hosts);
+  for (const auto& [service, manifest] : operation.inventory().services) {
+    CCTL_TRY(const auto more, reconcileService(operation, service, statuses));
+    said.insert(said.end(), more.begin(), more.end());
+  }
+  return said;
+}
+
+HostErrors tellEveryHost(Operation& operation) {
+  const std::vector<HostName> hosts = allHosts(operation.inventory());
+  HostErrors unreachable;
+  const auto connections = connectedOf(operation.fleet, hosts, unreachable);
+  if (const auto changed = commitHealth(operation, connections); !changed)
+    operation.events.warning("", "the health of what runs was not committed to the registry: " +
+                                     changed.error().message);
+  auto missed = pushNames(operation, {}, hosts);
+  if (!missed)
+    operation.events.warning("", "the endpoints were not pushed: " + missed.error().message);
+  pushHostSettings(operation, hosts);
+  return missed ? std::move(*missed) : HostErrors();
+}
+
+Result<SyncOutcome> syncAll(Operation& operation, registry::QuorumRegisters& registers) {
+  SyncOutcome outcome;
+  const std::vector<HostName> hosts = allHosts(operation.inventory());
+  operation.fleet.begin(operation.inventory().registry_hosts, Need::kShim);
+  operation.fleet.begin(hosts, Need::kShim);
+  CCTL_TRY(const auto membership, registers.membership());
+  if (!membership) return outcome;  // nothing was ever deployed
+  CCTL_CHECK(registers.changeMembers({}));
+  CCTL_TRY(outcome.settled, registers.settle());
+  HostErrors unreachable;
+  const auto connections = connectedOf(operation.fleet, hosts, unreachable);
+  CCTL_TRY(outcome.reconciled, reconcileHeld(operation, connections));
+  CCTL_TRY(outcome.changed, commitHealth(operation, connections));
+  CCTL_TRY(const AllEndpoints all, readAllEndpoints(operation.registers));
+  findBehind(operation, connections, all, outcome);
+  CCTL_TRY(outcome.missed, pushNames(operation, {}, hosts));
+  pushHostSettings(operation, hosts);
+  return outcome;
+}
+
+}  // namespace cctl::ops

@@ -1,0 +1,52 @@
+// Brings everything that a change may have left behind up to date: for a person, for cron.
+#pragma once
+
+#include <vector>
+
+#include "ops/operation.h"
+#include "registry/quorum_registers.h"
+
+namespace cctl::ops {
+
+struct SyncOutcome {
+  size_t settled = 0;                   // registers whose half-done write was finished
+  std::vector<std::string> changed;     // instances whose health was committed: "web/0 unhealthy"
+  std::vector<std::string> reconciled;  // "web/0 stopped by alice@ws1": ordered without a quorum
+  std::map<HostName, size_t> behind;    // services whose names a host lacked, and has now
+  HostErrors missed;                    // hosts that could not be told
+  bool isQuiet() const {
+    return settled == 0 && changed.empty() && reconciled.empty() && behind.empty();
+  }
+};
+
+// Finishes writes that were accepted and not committed, and a change of members that was begun;
+// commits what the shims say of the health of what is published; tells every host the names, hooks
+// and views. Errors: kNoQuorum. Hosts that cannot be reached are data.
+[[nodiscard]] Result<SyncOutcome> syncAll(Operation& operation,
+                                          registry::QuorumRegisters& registers);
+
+// Commits into the registers what the shims of these hosts say of the health of what is published
+// there; returns what was changed, in words. For whoever holds the pen: each changing command.
+[[nodiscard]] Result<std::vector<std::string>> commitHealth(
+    Operation& operation, const std::vector<HostConnection*>& hosts);
+
+// Writes into the registry what people stopped and started on these hosts while it could not decide
+// (`--without-quorum`); services that somebody works at are left alone. Returns it in words.
+[[nodiscard]] Result<std::vector<std::string>> reconcileHeld(
+    Operation& operation, const std::vector<HostConnection*>& hosts);
+
+// Pure: whether an instance is held down, by what its host says; nothing when that does not tell.
+std::optional<Held> heldBy(const protocol::InstanceStatus& status);
+bool isStartedByHand(const protocol::InstanceStatus& status);
+
+// How every changing command ends: health committed, then all names and hooks to every host of the
+// inventory, so that one that missed earlier changes converges now. Never fails the command: what
+// went wrong is a warning, and hosts that could not be told are returned.
+HostErrors tellEveryHost(Operation& operation);
+
+// Pure: what the state of a published endpoint ought to be by what its host says of it; nothing
+// when that is what it is.
+std::optional<EndpointState> healthOf(const Endpoint& endpoint,
+                                      const std::vector<protocol::InstanceStatus>& statuses);
+
+}  // namespace cctl::ops
