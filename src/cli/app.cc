@@ -217,6 +217,15 @@ Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
   return parsed;
 }
 
+int reportResult(Context& context, const Result<int>& code) {
+  if (code) return *code;
+  context.progress().finish();
+  fmt::print(
+      stderr, "{}\n",
+      context.painter().paint(Style::kBad, "clusterctl: " + printable(code.error().message)));
+  return exitCodeOf(code.error().code);
+}
+
 int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimImage& shim,
                    CancelToken& cancel) {
   std::vector<Command> table = commandTable();
@@ -231,13 +240,7 @@ int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimIma
     return arguments.empty() ? kExitUsage : kExitOk;
   }
   Context context(parsed->globals, typedText(arguments), shim, cancel);
-  auto code = parsed->run(context);
-  if (code) return *code;
-  context.progress().finish();
-  fmt::print(
-      stderr, "{}\n",
-      context.painter().paint(Style::kBad, "clusterctl: " + printable(code.error().message)));
-  return exitCodeOf(code.error().code);
+  return reportResult(context, parsed->run(context));
 }
 
 }  // namespace cctl::cli

@@ -19,6 +19,9 @@ struct ParsedLine {
 [[nodiscard]] Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
                                                   const std::vector<std::string>& arguments);
 
+// The exit code of a command that ran; its error goes to standard error.
+int reportResult(Context& context, const Result<int>& code);
+
 // Parses, runs and reports an error; returns the exit code. `arguments` without the program name.
 int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimImage& shim,
                    CancelToken& cancel);

@@ -140,6 +140,10 @@ Result<void> Context::confirm(const std::string& question) {
 
 void Context::print(const std::string& text) {
   progress_.finish();
+  if (captured_ != nullptr) {
+    *captured_ += text;
+    return;
+  }
   std::fwrite(text.data(), 1, text.size(), stdout);
   std::fflush(stdout);
 }

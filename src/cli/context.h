@@ -41,6 +41,8 @@ class Context {
   const Globals& globals() const { return globals_; }
   bool json() const { return globals_.output != OutputFormat::kText; }
   CancelToken& cancel() { return cancel_; }
+  const std::string& typed() const { return typed_; }
+  const ops::ShimImage& shim() const { return shim_; }
   const Painter& painter() const { return painter_; }
   Progress& progress() { return progress_; }
 
@@ -61,6 +63,9 @@ class Context {
   // Asks on a terminal unless --yes; elsewhere refuses without it: kUsage.
   [[nodiscard]] Result<void> confirm(const std::string& question);
 
+  // From now on print() appends to `into`, which must outlive this.
+  void capture(std::string* into) { captured_ = into; }
+
   // Results on standard output; ends the living progress line first.
   void print(const std::string& text);
 
@@ -73,6 +78,7 @@ class Context {
   CancelToken& cancel_;
   const Painter painter_;
   Progress progress_;
+  std::string* captured_ = nullptr;
   std::optional<Inventory> inventory_;
   std::unique_ptr<ops::Fleet> fleet_;
   std::unique_ptr<ops::FleetAcceptors> acceptors_;
