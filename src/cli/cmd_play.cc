@@ -48,8 +48,15 @@ void checkCommands(const Playbook& playbook, Problems& problems) {
   const std::vector<Command> table = commandTable();
   forEachStep(playbook.steps, [&](const PlayStep& step) {
     if (step.condition) return;
+    const bool known = std::any_of(table.begin(), table.end(), [&](const Command& command) {
+      return command.name == step.operation;
+    });
     const auto parsed = parseCommandLine(table, step.arguments);
-    if (!parsed)
+    if (!known)
+      problems.add(step.where,
+                   fmt::format("{} is known, but this build cannot do it", step.operation),
+                   "remove it until a later version can");
+    else if (!parsed)
       problems.add(step.where, fmt::format("{}: {}", step.operation, parsed.error().message));
   });
 }

@@ -86,64 +86,51 @@ struct Operation {
   std::string_view name;
   std::vector<Key> keys;
   bool asks = false;
-  bool pushes = false;        // its service and version are a release that must be signed off
   bool needs_target = false;  // targets, or a host
 };
 
-const std::vector<Operation>& operations() {
-  constexpr Key kSkip{"skip_unreachable", Kind::kFlag, false, true};
-  static const std::vector<Operation> all = {
+const Key kSkip{"skip_unreachable", Kind::kFlag, false, true};
+
+Operation lifecycle(std::string_view name, bool asks) {
+  return {
+      name, {{"targets", Kind::kTargets}, {"host", Kind::kHost, false, true}, kSkip}, asks, true};
+}
+
+std::vector<Operation> makeOperations() {
+  const Key service{"service", Kind::kService};
+  const Key must_service{"service", Kind::kService, true};
+  std::vector<Operation> all = {
       {"deploy",
-       {{"service", Kind::kService, true},
+       {must_service,
         {"version", Kind::kVersion, true},
         kSkip,
-        {"force", Kind::kFlag, false, true}},
-       false,
-       true},
-      {"rollback",
-       {{"service", Kind::kService, true}, {"version", Kind::kVersion}, kSkip},
-       false,
-       true},
-      {"apply", {{"service", Kind::kService}}},
-      {"start",
-       {{"targets", Kind::kTargets}, {"host", Kind::kHost, false, true}, kSkip},
-       false,
-       false,
-       true},
-      {"stop",
-       {{"targets", Kind::kTargets}, {"host", Kind::kHost, false, true}, kSkip},
-       true,
-       false,
-       true},
-      {"restart",
-       {{"targets", Kind::kTargets}, {"host", Kind::kHost, false, true}, kSkip},
-       false,
-       false,
-       true},
-      {"reload",
-       {{"targets", Kind::kTargets}, {"host", Kind::kHost, false, true}, kSkip},
-       false,
-       false,
-       true},
-      {"signal",
-       {{"signal", Kind::kText, true},
-        {"targets", Kind::kTargets},
-        {"host", Kind::kHost, false, true},
-        kSkip},
-       false,
-       false,
-       true},
+        {"force", Kind::kFlag, false, true}}},
+      {"rollback", {must_service, {"version", Kind::kVersion}, kSkip}},
+      {"apply", {service, kSkip}},
+      lifecycle("start", false),
+      lifecycle("stop", true),
+      lifecycle("restart", false),
+      lifecycle("reload", false),
+      lifecycle("signal", false),
       {"migrate",
        {{"targets", Kind::kTargets, true},
         {"from", Kind::kHost, true, true},
         {"to", Kind::kHost, true, true}}},
       {"drain", {{"host", Kind::kHost, true}}, true},
       {"undrain", {{"host", Kind::kHost, true}}},
-      {"verify", {{"service", Kind::kService}}},
+      {"verify", {service}},
       {"sync", {}},
       {"bootstrap", {{"hosts", Kind::kHosts}}},
       {"exec", {{"hosts", Kind::kHosts, true}, {"command", Kind::kCommand, true}}},
   };
+  for (Operation& operation : all)
+    if (operation.name == "signal")
+      operation.keys.insert(operation.keys.begin(), {"signal", Kind::kText, true});
+  return all;
+}
+
+const std::vector<Operation>& operations() {
+  static const std::vector<Operation> all = makeOperations();
   return all;
 }
 
@@ -247,16 +234,18 @@ class Reader {
       step.condition = readCondition(*value, name);
     }
     if (found.size() == 1) return true;
-    if (found.empty() && node.members().empty())
-      problems_.add(node.where(), "steps: this one does nothing", "write like `deploy: {…}`");
-    else if (found.empty())
-      problems_.add(node.where(), "steps: this one names no operation",
-                    fmt::format("write one of {}, wait, check", operationNames()));
-    else
+    // A key that is misspelt is told as such, and nothing more.
+    const bool named_only =
+        std::all_of(node.members().begin(), node.members().end(),
+                    [](const Node::Member& m) { return m.key == "name" || m.key == "on_failure"; });
+    if (found.size() > 1)
       problems_.add(
           node.where(),
           fmt::format("steps: one step does one thing, not {}", fmt::join(found, " and ")),
           "make them two steps");
+    else if (named_only)
+      problems_.add(node.where(), "steps: this one names no operation",
+                    fmt::format("write one of {}, wait, check", operationNames()));
     return false;
   }
 
@@ -512,8 +501,8 @@ class Reader {
 
   void checkPort(const Node& node, const std::string& what, const PlayCondition& condition) {
     std::vector<std::string> known;
-    for (const auto& [name, port] : inventory_.findService(*condition.service)->ports)
-      known.push_back(name);
+    for (const Port& port : inventory_.findService(*condition.service)->ports)
+      known.push_back(port.name);
     if (std::find(known.begin(), known.end(), condition.address) != known.end()) return;
     problems_.add(node.where(),
                   fmt::format("{}.port: {} has no port \"{}\"", what, *condition.service,

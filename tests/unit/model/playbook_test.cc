@@ -5,6 +5,7 @@
 #include "unit/model/inventory_fixture.h"
 
 using namespace cctl;
+using fixture::mustLoad;
 
 namespace {
 
@@ -117,9 +118,9 @@ TEST_CASE("conditions") {
 
 TEST_CASE("mistakes in playbooks, each at its place") {
   const std::pair<const char*, const char*> cases[] = {
-      {"{}", "p:4:3: steps: this one does nothing"},
+      {"{}", "p:4:3: steps: this one names no operation; write one of deploy"},
       {"x", "steps: a single value where a map"},
-      {"name: x", "names no operation; write one of deploy"},
+      {"name: x", "names no operation"},
       {"depoly: {}", "unknown key \"steps.depoly\"; did you mean \"deploy\"?"},
       {"{verify: {}, sync: {}}", "one step does one thing, not verify and sync"},
       {"deploy: {service: web}", "p:4:11: deploy.version is missing; add it, like"},
