@@ -267,7 +267,10 @@ Result<void> QuorumRegisters::begin(bool to_write) {
   const std::lock_guard lock(locating_);
   CCTL_CHECK(locate());
   if (known_ == Known::kUnborn && to_write) CCTL_CHECK(found());
-  return known_ == Known::kMembership ? checkHosts() : Result<void>();
+  if (known_ != Known::kMembership || hosts_agreed_) return {};
+  CCTL_CHECK(checkHosts());
+  hosts_agreed_ = true;
+  return {};
 }
 
 // ---- the beginning -----------------------------------------------------------------------------

@@ -106,6 +106,8 @@ class QuorumRegisters final : public Registers {
   const std::shared_ptr<Notices> notices_;
 
   std::mutex locating_;  // held while it is found out; taken before mutex_
+  // They did when this process began: members changed since do not end what it is doing.
+  bool hosts_agreed_ = false;
   std::atomic<Known> known_ = Known::kNothing;
 
   mutable std::mutex mutex_;  // guards what follows, and the machines that use the view

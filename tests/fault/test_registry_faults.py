@@ -153,12 +153,9 @@ class Faults:
 
 class RealHistory(unittest.TestCase):
     def test_what_rival_writers_saw_is_linearizable_whatever_fails(self):
-        cluster = Cluster(5, disk_size={SMALL: "64M"})
+        cluster = Cluster(6, disk_size={SMALL: "64M"})
         self.addCleanup(cluster.close)
-        with open(os.path.join(cluster.inventory, "cluster.yaml")) as file:
-            lines = [line for line in file if not line.startswith("registry:")]
-        with open(os.path.join(cluster.inventory, "cluster.yaml"), "w") as file:
-            file.writelines(lines + ["registry: {hosts: [host1, host2, host3, host4, host5]}\n"])
+        self.name_members(cluster, HOSTS)
         cluster.run("bootstrap")
         rivals = Rivals(cluster, 4)
         self.addCleanup(rivals.stop)
@@ -166,11 +163,44 @@ class RealHistory(unittest.TestCase):
         faults = Faults(cluster, rivals, SEED)
         with self.subTest(seed=SEED):
             faults.run(SECONDS)
-            self.assertEqual(cluster.json("registry", "status", check=None)["founded"], True)
-            before = self.decided(rivals)
-            wait_for(lambda: self.decided(rivals) > before + 20, 60, "the writers go on after the faults")
+            self.go_on(rivals)
+            self.replace_member(cluster, faults, rivals)
+            self.go_on(rivals)
             rivals.stop()
             self.check(rivals.history(), faults)
+
+    @staticmethod
+    def name_members(cluster, hosts):
+        path = os.path.join(cluster.inventory, "cluster.yaml")
+        with open(path) as file:
+            lines = [line for line in file if not line.startswith("registry:")]
+        names = ", ".join(f"host{host}" for host in hosts)
+        with open(path, "w") as file:
+            file.writelines(lines + [f"registry: {{hosts: [{names}]}}\n"])
+
+    def go_on(self, rivals):
+        before = self.decided(rivals)
+        wait_for(lambda: self.decided(rivals) > before + 20, 60, "the writers go on")
+        rivals.check_alive()
+
+    def replace_member(self, cluster, faults, rivals):
+        """Under the writers' feet, by a command that is killed on the way and run again."""
+        command = ["registry", "members", "replace", "host2", "host6", "-y"]
+        first = cluster.start(*command)
+        time.sleep(faults.random.uniform(0.1, 1.0))
+        first.kill()
+        first.communicate()
+        cluster.run(*command, check=None)  # refused when the first had come to its end
+        self.name_members(cluster, [1, 3, 4, 5, 6])
+        cluster.run("sync")
+        found = cluster.json("registry", "status")
+        self.assertFalse(found["changing"])
+        self.assertEqual(sorted(one["host"] for one in found["members"]),
+                         ["host1", "host3", "host4", "host5", "host6"])
+        faults.note("host2 replaced by host6")
+        for _ in range(len(rivals.running)):  # some begin with the inventory of now
+            rivals.kill(0)
+            rivals.start()
 
     @staticmethod
     def decided(rivals):

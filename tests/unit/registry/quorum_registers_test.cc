@@ -248,6 +248,26 @@ TEST_CASE("members are added while registers are used, and values reach the new 
   CHECK(five.write("a", 1, {"2"})->swapped);
 }
 
+TEST_CASE("who is in the middle of something goes on when somebody else replaces a member") {
+  FakeHosts hosts({"h1", "h2", "h3", "h4"});
+  QuorumRegisters running(hosts, optionsOf(kThree));
+  REQUIRE(running.write("a", 0, {"1"}));
+  QuorumRegisters other(hosts, optionsOf(kThree));
+  REQUIRE(other.membership());
+  const std::string fresh = other.identities({"h4"}).at("h4")->acceptor;
+  const auto changed = other.changeMembers([&](std::vector<Member> members) {
+    for (Member& member : members)
+      if (member.host == "h2") member = {"h4", fresh};
+    return Result<std::vector<Member>>(members);
+  });
+  REQUIRE_MESSAGE(changed, changed.error().message);
+  hosts.down = {"h2", "h3"};
+  CHECK(running.write("a", 1, {"2"})->swapped);
+  // Who begins now is told that the inventory is behind.
+  hosts.down.clear();
+  CHECK(QuorumRegisters(hosts, optionsOf(kThree)).read("a").error().code == Code::kBadInput);
+}
+
 TEST_CASE("a host that cannot serve is said, and a quorum without it decides") {
   FakeHosts hosts(kThree);
   REQUIRE(QuorumRegisters(hosts, optionsOf(kThree)).write("a", 0, {"1"}));
