@@ -179,21 +179,22 @@ def measure(nodes, options, found):
                 out, _ = etcd.client(count // rounds).communicate(timeout=600)
                 samples["etcd"] += timed(out.splitlines())
             found["write", nodes] = {name: median_ms(pairs) for name, pairs in samples.items()}
+            found["etcd memory", nodes] = etcd.resident_mib()
+            if nodes == 3:
+                found["told"] = median_ms(ours.run("ssh", "told", count // 2, f"{ours.links}/1/naming.sock"))
+                found["echo"] = median_ms(ours.run("ssh", "echo", count)) / 2
+                before = sum(map(pss_kib, ours.shim_pids(2)))
+                ours.run("unix", "fill", 100 if options.quick else 1000, 20)
+                found["memory"] = (sum(map(pss_kib, ours.shim_pids(2))) - before) / 1024
+            # Last: the shim that is killed with its anchor does not come back by itself.
             seconds = 3 if options.quick else 6
             leader = etcd.processes[etcd.leader()]
             found["gap", nodes] = {
                 "etcd": gap(etcd.client(10**6), leader.kill, seconds),
                 "ssh": gap(ours.start("ssh", "write", 10**6, SIZE),
                            lambda: [os.kill(pid, signal.SIGKILL) for pid in ours.shim_pids(nodes)], seconds)}
-            found["etcd memory", nodes] = etcd.resident_mib()
         finally:
             etcd.close()
-        if nodes == 3:
-            found["told"] = median_ms(ours.run("ssh", "told", count // 2, f"{ours.links}/1/naming.sock"))
-            found["echo"] = median_ms(ours.run("ssh", "echo", count)) / 2
-            before = sum(map(pss_kib, ours.shim_pids(2)))
-            ours.run("unix", "fill", 100 if options.quick else 1000, 20)
-            found["memory"] = (sum(map(pss_kib, ours.shim_pids(2))) - before) / 1024
     finally:
         ours.close()
 

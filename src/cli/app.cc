@@ -135,8 +135,9 @@ Result<Run> chosen(const CLI::App& app, const std::vector<Registered>& all) {
   }
   if (!one->children.empty()) {
     CCTL_TRY(Run run, chosen(*one->app, one->children));
+    if (!run && one->run) return one->run;
     if (!run)
-      return fail(Code::kUsage, "say what to do with a {}: {}", one->command->name,
+      return fail(Code::kUsage, "say what to do with '{}': {}", one->command->name,
                   fmt::join(namesOf(one->children), ", "));
     return run;
   }

@@ -182,9 +182,10 @@ Result<int> changeMembers(Context& context, const ops::MembersWish& wish,
   CCTL_TRY(const Membership after, ops::changeMembers(*registers, sure));
   const std::vector<std::string> hosts = hostsOf(after.now.members);
   const Json json = {{"format", 1}, {"epoch", after.epoch.text()}, {"members", hosts}};
-  context.print(context.json() ? dumpJsonPretty(json) + "\n"
-                               : fmt::format("registry: {} members: {}; epoch {}\n", hosts.size(),
-                                             foldNodeSet(hosts), after.epoch.text()));
+  context.print(context.json()
+                    ? dumpJsonPretty(json) + "\n"
+                    : fmt::format("registry: {}: {}; epoch {}\n", counted(hosts.size(), "member"),
+                                  foldNodeSet(hosts), after.epoch.text()));
   tellInventory(context, fleet->inventory(), after);
   return kExitOk;
 }
@@ -326,7 +327,7 @@ std::vector<Command> registryCommands() {
        {},
        {{"status", "Its members, and whether they make a quorum", "", plain(runStatus), {}},
         {"show", "What it holds", "", defineShow, {}},
-        {"members", "Change who keeps it", "", {}, members},
+        {"members", "Who keeps it; change that", "", plain(runStatus), members},
         {"recover", "Go on after the loss of its quorum, at a risk", "", defineRecover, {}}}},
       {"sync",
        "Bring every host up to date; quiet when there is nothing to do",

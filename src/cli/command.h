@@ -22,7 +22,7 @@ struct Command {
   std::string summary;  // one line, no full stop
   std::string group;    // heading in the help
   // Declares arguments and options; what it returns runs the command after parsing. Empty for a
-  // command that only has children.
+  // command that only has children; one that has both runs when no child is named.
   std::function<Run(CLI::App&)> define;
   std::vector<Command> children;
   bool needs_separator = false;  // a "--" must stand among its arguments

@@ -335,6 +335,7 @@ Result<void> QuorumRegisters::conduct(const Beginning& beginning, bool forced) {
   CCTL_CHECK(follow(founding, council, lock));
   (void)view_.adopt(council.membership());
   known_ = Known::kMembership;
+  tellMembers();
   return {};
 }
 
@@ -409,10 +410,28 @@ Result<std::optional<Membership>> QuorumRegisters::membership() {
   return std::optional(view_.membership());
 }
 
+// A quorum knows it; the others would only learn it from the next operation.
+void QuorumRegisters::tellMembers() {
+  std::vector<Send> sends;
+  const Membership& membership = view_.membership();
+  for (const Member& member : membersOf(membership)) {
+    AcceptorRequest request;
+    request.act = AcceptorAct::kInstall;
+    request.id = view_.nextRequest();
+    request.acceptor = member.acceptor;
+    request.membership = membership;
+    sends.push_back({member, std::move(request), true});
+  }
+  perform(sends, nullptr);
+}
+
 Result<void> QuorumRegisters::changeMembers(const MembershipChange::Wanted& wanted) {
   std::unique_lock lock(mutex_);
+  const protocol::Epoch before = view_.membership().epoch;
   MembershipChange change(view_, wanted);
-  return follow(change, view_, lock);
+  CCTL_CHECK(follow(change, view_, lock));
+  if (view_.membership().epoch != before) tellMembers();
+  return {};
 }
 
 Result<void> QuorumRegisters::recover(const Beginning& beginning) {

@@ -98,6 +98,7 @@ class QuorumRegisters final : public Registers {
   template <typename Procedure>
   [[nodiscard]] Result<void> follow(Procedure& procedure, View& view,
                                     std::unique_lock<std::mutex>& lock);
+  void tellMembers();
   void perform(const std::vector<Send>& sends, const std::shared_ptr<Inbox>& inbox);
 
   AcceptorLinks& links_;
