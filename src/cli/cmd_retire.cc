@@ -199,11 +199,12 @@ std::string retireText(const ServiceName& service, const ops::RetireOutcome& out
 Result<void> mayRetire(Context& context, const ServiceName& service, const RetireOptions& options,
                        const ops::RetireView& view) {
   const std::string obstacles = obstaclesText(service, view);
-  if (!obstacles.empty() && !options.force)
+  const bool in_use = !obstacles.empty() && (view.exists() || !view.clients.clients.empty());
+  if (in_use && !options.force)
     return fail(Code::kRefused, "{}nothing was changed; --force retires it all the same",
                 obstacles);
   if (context.globals().dry_run) return {};
-  if (!obstacles.empty()) context.progress().warning("", obstacles);
+  if (in_use) context.progress().warning("", obstacles);
   return context.confirm(fmt::format("Retire {}: stop {} for good and forget where it runs?",
                                      service, placesText(view)));
 }

@@ -147,7 +147,8 @@ class Deploy {
     const Placement before = placement_;
     CCTL_CHECK(place());
     if (placement_ != before) CCTL_CHECK(push());
-    change.note(request_.service, {outcome_.previous_version, request_.version.str(), {}});
+    change.note(request_.service,
+                {outcome_.previous_version, request_.version.str(), release_.signers});
     CCTL_CHECK(makePlan());
     if (request_.approve) CCTL_CHECK(request_.approve(outcome_.planned, outcome_.plan));
     CCTL_CHECK(markBegun());

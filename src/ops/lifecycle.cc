@@ -6,6 +6,7 @@
 #include "model/dependency_graph.h"
 #include "ops/change.h"
 #include "ops/dependants.h"
+#include "ops/leftovers.h"
 #include "ops/sync.h"
 #include "transport/fan_out.h"
 
@@ -40,7 +41,20 @@ class ServiceAction {
         token_(lease_.token()),
         outcome_(outcome) {}
 
+  // Before: what a killed roll-out left could become what is current meanwhile. After: what was
+  // published until now may be left over, too.
   Result<void> run() {
+    const bool cleans = request_.action == Action::kStart || request_.action == Action::kRestart;
+    if (cleans)
+      CCTL_CHECK(stopLeftovers(operation_, lease_, manifest_.service, hosts(), Keep::kPublished));
+    CCTL_CHECK(actOnAll());
+    if (!cleans || !outcome_.failures.empty()) return {};
+    CCTL_CHECK(stopLeftovers(operation_, lease_, manifest_.service, hosts(), Keep::kCurrentOnly));
+    return settleUnfinished(operation_, manifest_.service);
+  }
+
+ private:
+  Result<void> actOnAll() {
     CCTL_TRY(const ServiceEndpoints endpoints,
              readEndpoints(operation_.registers, manifest_.service));
     before_ = endpoints.endpoints;
@@ -51,7 +65,12 @@ class ServiceAction {
     return act(selected_);
   }
 
- private:
+  std::vector<HostName> hosts() const {
+    std::set<HostName> names;
+    for (const Placed& placed : selected_) names.insert(placed.host);
+    return {names.begin(), names.end()};
+  }
+
   // As `upgrade` says, by the same steps as a roll-out. There is nothing to go back to: it stops
   // where its budgets are spent.
   Result<void> rollingRestart() {

@@ -120,6 +120,20 @@ class ChangeTest(unittest.TestCase):
         self.assertIn("@", killed["recorded_by"])
         self.assertEqual((last["outcome"], last["from"], last["to"]), ("done", "1.0.0", "1.2.0"))
 
+    def test_a_restart_after_a_killed_roll_out_stops_what_it_left(self):
+        self.deployed("left", start_timeout="60s")
+        process = self.hung_deploy("left")
+        process.kill()
+        process.wait()
+        done = self.c.run("restart", "left")
+        self.assertIn("took over the lock that was left behind by", done.stderr)
+        self.assertRegex(done.stderr, r"left/0: stopping generation 2 \(1.1.0\) on host1, left over")
+        self.assertIn("the roll-out of 1.1.0", done.stderr)
+        self.assertIn("is undone: 1.0.0 runs everywhere", done.stderr)
+        self.assertEqual(self.c.processes(1, "services/left/1.1.0/"), [])
+        self.assertEqual(self.c.versions("left"), ["1.0.0", "1.0.0"])
+        self.assertNotIn("did not end", self.c.run("status", "left").stdout)
+
     def test_a_paused_owner_cannot_act_when_it_wakes(self):
         self.deployed("paused", start_timeout="120s")
         process = self.hung_deploy("paused")
@@ -300,8 +314,8 @@ class ChangeTest(unittest.TestCase):
         self.assert_gone(store)
         self.assertEqual([(e["action"], e["outcome"]) for e in self.history_of(store)],
                          [("deploy", "done"), ("retire", "done")])
-        # Its config follows; again: nothing to do.
-        self.c.run("retire", "--force", "-y", store)
+        # Again: there is nothing left that could be in use.
+        self.c.run("retire", "-y", store)
         # It can come back.
         self.c.run("deploy", store, "1.0.0")
         self.assertEqual(self.c.versions(store), ["1.0.0"])

@@ -1,0 +1,36 @@
+// What a roll-out that was killed left behind, for commands that do not roll out themselves:
+// `start` and `restart` stop its generations, and say what became of it.
+#pragma once
+
+#include "model/endpoint.h"
+#include "ops/lock.h"
+#include "ops/operation.h"
+
+namespace cctl::ops {
+
+// A generation that runs beside the one that should.
+struct Leftover {
+  InstanceId id;
+  HostName host;
+  int generation = 0;
+  std::string version;
+};
+
+// Pure: those that run (or are to) and are neither what a boot would start nor what is published.
+std::vector<Leftover> leftoversIn(const HostName& host,
+                                  const std::vector<protocol::InstanceStatus>& instances,
+                                  const std::vector<Endpoint>& published);
+
+// Stops them on these hosts, with a warning for each. The lease is that of the service.
+// Keep::kPublished: what clients are sent to stays, although something else is current by now; not
+// needed once what is current is published (generations may share a port, so the two look alike).
+enum class Keep { kPublished, kCurrentOnly };
+[[nodiscard]] Result<void> stopLeftovers(Operation& operation, const Lease& lease,
+                                         const ServiceName& service,
+                                         const std::vector<HostName>& hosts, Keep keep);
+
+// Where a roll-out that did not end is on record: takes the record away when every placed instance
+// runs the version from before, else says what ends it.
+[[nodiscard]] Result<void> settleUnfinished(Operation& operation, const ServiceName& service);
+
+}  // namespace cctl::ops
