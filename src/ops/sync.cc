@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ops/dependants.h"
 #include "ops/probe.h"
 #include "transport/fan_out.h"
 
@@ -190,6 +191,7 @@ Result<SyncOutcome> syncAll(Operation& operation, registry::QuorumRegisters& reg
   findBehind(operation, connections, all, outcome);
   CCTL_TRY(outcome.missed, pushNames(operation, {}, hosts));
   pushHostSettings(operation, hosts);
+  refreshStale(operation);
   return outcome;
 }
 
