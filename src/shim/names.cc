@@ -212,10 +212,14 @@ Result<std::vector<std::string>> Names::apply(const std::vector<protocol::NamedS
     // Of one revision there is one content: this only confirms what the files held.
     if (revision == service.revision) entry.endpoints = known->second.endpoints;
     judgeEntry(entry);
-    CCTL_CHECK(writeService(service.service, entry));
     Entry& kept = services_[service.service] = std::move(entry);
     if (revision < service.revision) applied.push_back(service.service);
+    // Who watches is told before the disk has it: a sync takes milliseconds, and it was committed.
     changed(service.service, kept);
+    if (auto written = writeService(service.service, kept); !written) {
+      kept.confirmed = false;  // so that the same push tries again
+      return fail(written.error());
+    }
   }
   return applied;
 }
