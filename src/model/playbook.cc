@@ -73,7 +73,7 @@ class Substitution {
 
 // ---- operations that are commands ------------------------------------------------------------
 
-enum class Kind { kText, kService, kVersion, kTargets, kHost, kHosts, kFlag, kCommand };
+enum class Kind { kText, kService, kVersion, kTarget, kTargets, kHost, kHosts, kFlag, kCommand };
 
 struct Key {
   std::string_view name;
@@ -104,7 +104,8 @@ std::vector<Operation> makeOperations() {
        {must_service,
         {"version", Kind::kVersion, true},
         kSkip,
-        {"force", Kind::kFlag, false, true}}},
+        {"force", Kind::kFlag, false, true},
+        {"no_rollback", Kind::kFlag, false, true}}},
       {"rollback", {must_service, {"version", Kind::kVersion}, kSkip}},
       {"apply", {service, kSkip}},
       lifecycle("start", false),
@@ -113,10 +114,16 @@ std::vector<Operation> makeOperations() {
       lifecycle("reload", false),
       lifecycle("signal", false),
       {"migrate",
-       {{"targets", Kind::kTargets, true},
-        {"from", Kind::kHost, true, true},
-        {"to", Kind::kHost, true, true}}},
-      {"drain", {{"host", Kind::kHost, true}}, true},
+       {{"target", Kind::kTarget, true},
+        {"from", Kind::kHost, false, true},
+        {"to", Kind::kHost, false, true},
+        kSkip}},
+      {"drain",
+       {{"host", Kind::kHost, true},
+        {"stop", Kind::kFlag, false, true},
+        {"leave", Kind::kFlag, false, true},
+        kSkip},
+       true},
       {"undrain", {{"host", Kind::kHost, true}}},
       {"verify", {service}},
       {"sync", {}},
@@ -342,6 +349,12 @@ class Reader {
     if (key.kind == Kind::kVersion) {
       if (!checked(parseVersion(*text), node, what)) return {};
       step.release_version = Version(*text);
+    }
+    if (key.kind == Kind::kTarget) {
+      const auto target = parseTarget(*text);
+      if (!checked(target, node, what) ||
+          !checked(inventory_.service(target->service.str()), node, what))
+        return {};
     }
     if (key.kind == Kind::kHost && !checked(inventory_.host(*text), node, what)) return {};
     if (text->empty() || (*text)[0] == '-') {

@@ -1,7 +1,10 @@
-// What src/release reads of signatures, keys and allowed_signers, fed with mutated ones.
+// What src/release reads of signatures, keys and allowed_signers, and playbooks, fed with mutated
+// ones.
 //   fuzz_release TARGET [SECONDS [SEED]]
 #include "base/base64.h"
 #include "base/ssh_wire.h"
+#include "model/load.h"
+#include "model/playbook.h"
 #include "release/allowed_signers.h"
 #include "release/sign_off.h"
 #include "runner.h"
@@ -148,9 +151,40 @@ Target signers() {
           }};
 }
 
+// Playbooks: read as values, never run.
+Target playbook() {
+  MemoryFiles files(
+      {{"i/cluster.yaml", "cluster: c\nhosts: {'h[1-2]': }\n"},
+       {"i/services/web.yaml",
+        "service: web\nplace: {hosts: [h1]}\nrun: [bin/web]\nports: {main: auto}\n"}});
+  const auto inventory = std::make_shared<Inventory>(*loadInventory(files, "i").inventory);
+  return {{"play: x\nvars: {v: {required: true, help: h}, w: a}\nsteps:\n"
+           "- name: a\n  deploy: {service: web, version: '{{v}}', force: true}\n"
+           "  on_failure: [{rollback: {service: web}}]\n"
+           "- each_host: all\n  steps: [{restart: {host: '{{host}}'}}]\n",
+           "play: x\nsteps: [{wait: {http: 'http://[::1]:80/x', status: 200, timeout: 5s}},\n"
+           "{check: {tcp: {service: web, port: main}}}, {check: {file: /a, on: 'h[1-2]'}},\n"
+           "{exec: {hosts: '!h1', command: [a, 'b c']}, on_failure: continue}]\n"},
+          [inventory](const std::string& input, Mutator&) {
+            Problems problems;
+            Node node;
+            if (!parseYaml(input, "f", node, problems)) return;
+            const auto variables = readPlayVariables(node, problems);
+            PlayValues values = {{"v", "1"}, {"w", input.substr(0, 20)}};
+            const auto all = playValues(variables, {});
+            const Playbook book = readPlaybook(node, all ? *all : values, *inventory, problems);
+            for (const PlayStep& step : book.steps)
+              require(step.condition.has_value() != !step.arguments.empty(),
+                      "a step is a command or a condition");
+          }};
+}
+
 const fuzz::Targets& targets() {
-  static const fuzz::Targets all = {
-      {"armour", armour}, {"blob", blob}, {"key", key}, {"signers", signers}};
+  static const fuzz::Targets all = {{"armour", armour},
+                                    {"blob", blob},
+                                    {"key", key},
+                                    {"signers", signers},
+                                    {"playbook", playbook}};
   return all;
 }
 

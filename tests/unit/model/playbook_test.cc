@@ -60,7 +60,7 @@ TEST_CASE("steps become commands") {
   CHECK(stepsOf("- stop: {targets: web}\n")[0].asks);
   CHECK(stepsOf("- signal: {signal: HUP, targets: web}\n")[0].arguments ==
         Words{"signal", "HUP", "web"});
-  CHECK(stepsOf("- migrate: {targets: web/0, from: h1, to: h2}\n")[0].arguments ==
+  CHECK(stepsOf("- migrate: {target: web/0, from: h1, to: h2}\n")[0].arguments ==
         Words{"migrate", "web/0", "--from", "h1", "--to", "h2"});
   CHECK(stepsOf("- exec: {hosts: 'front,h3', command: [ls, -l, a b]}\n")[0].arguments ==
         Words{"exec", "h1,h2,h3", "--", "ls", "-l", "a b"});
@@ -133,6 +133,8 @@ TEST_CASE("mistakes in playbooks, each at its place") {
       {"restart: {}", "restart: names nothing; write targets, host"},
       {"restart: {targets: wob}", "restart.targets: "},
       {"restart: {host: h9}", "restart.host: "},
+      {"migrate: {target: wob/0}", "migrate.target: "},
+      {"migrate: {target: web/x}", "migrate.target: "},
       {"drain: {host: [h1]}", "drain.host: a list where a single value"},
       {"exec: {hosts: h1, command: []}", "exec.command: there is no command"},
       {"exec: {hosts: nobody, command: x}", "exec.hosts: "},
