@@ -7,7 +7,8 @@ namespace cctl::cli {
 std::vector<Command> commandTable() {
   std::vector<Command> table;
   for (auto part : {inventoryCommands(), hostCommands(), doctorCommands(), releaseCommands(),
-                    changeCommands(), playCommands(), watchCommands(), registryCommands(),
+                    changeCommands(), playCommands(), watchCommands(), nameCommands(),
+                    registryCommands(),
                     coreCommands(), recordCommands(), retireCommands()})
     table.insert(table.end(), std::make_move_iterator(part.begin()),
                  std::make_move_iterator(part.end()));

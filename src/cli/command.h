@@ -40,6 +40,7 @@ std::vector<Command> signOffCommands();    // children of release: sign, verify
 std::vector<Command> changeCommands();     // deploy, start, stop, restart, reload, signal
 std::vector<Command> playCommands();       // play
 std::vector<Command> watchCommands();      // status, logs, events, resolve
+std::vector<Command> nameCommands();       // watch
 std::vector<Command> coreCommands();       // cores
 std::vector<Command> recordCommands();     // deps, history, lock …
 std::vector<Command> retireCommands();     // clients, retire

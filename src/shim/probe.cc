@@ -283,7 +283,7 @@ LivenessProbe::LivenessProbe(EventLoop& loop, ProbeTarget target, Millis interva
 }
 
 void LivenessProbe::attempt() {
-  timer_ = loop_.after(interval_, [this] { attempt(); });
+  begun_ = loop_.now();
   attempt_ = ProbeAttempt::begin(
       loop_, target_, [this](bool ok, const std::string& answer) { onAnswer(ok, answer); });
 }
@@ -291,6 +291,9 @@ void LivenessProbe::attempt() {
 void LivenessProbe::onAnswer(bool ok, const std::string& answer) {
   const bool was_failing = failed_ >= failures_;
   failed_ = ok ? 0 : failed_ + 1;
+  // Not before the answer: an attempt that may take longer than the interval would never end.
+  const Millis left = interval_ - std::chrono::duration_cast<Millis>(loop_.now() - begun_);
+  timer_ = loop_.after(std::max(Millis(0), left), [this] { attempt(); });
   const auto on_change = on_change_;  // it may destroy this
   if (ok && was_failing) return on_change(true, answer);
   if (!ok && failed_ == failures_) on_change(false, answer);

@@ -73,6 +73,7 @@ class LivenessProbe {
   const int failures_;
   OnChange on_change_;
   std::unique_ptr<ProbeAttempt> attempt_;
+  SteadyTime begun_{};  // of the attempt
   Timer timer_;
   int failed_ = 0;  // in a row
 };

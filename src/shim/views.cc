@@ -118,11 +118,11 @@ class OneView {
                                 : paths::join(paths::viewsDir(views_.root_), view_.path);
   }
 
-  // Once for each reason in a row.
-  void failed(const std::string& why) {
+  // Once for each reason in a row; `details` tell what a program said, which may have times in it.
+  void failed(const std::string& why, const std::string& details = {}) {
     if (why == told_) return;
     told_ = why;
-    views_.record(fmt::format("view {}: {}", view_.path, why));
+    views_.record(fmt::format("view {}: {}{}", view_.path, why, details));
   }
   void succeeded() {
     if (std::exchange(told_, {}).empty()) return;
@@ -222,9 +222,9 @@ class FileView : public OneView {
 
   void onReloaded(const Program& ended) {
     if (!ended.succeeded()) {
-      std::string why = fmt::format("reload {}: {}", view().reload.front(), ended.describe());
-      for (const std::string& line : ended.report().last_lines) why += "\n" + line;
-      return retry(why);
+      std::string said;
+      for (const std::string& line : ended.report().last_lines) said += "\n" + line;
+      return retry(fmt::format("reload {}: {}", view().reload.front(), ended.describe()), said);
     }
     reload_due_ = false;
     finish();
@@ -236,8 +236,8 @@ class FileView : public OneView {
     if (dirty_) schedule();
   }
 
-  void retry(const std::string& why) {
-    failed(why);
+  void retry(const std::string& why, const std::string& details = {}) {
+    failed(why, details);
     busy_ = false;
     if (dirty_) return schedule();
     if (retries_ >= limits().retries) return;  // until something changes

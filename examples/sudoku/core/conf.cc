@@ -160,6 +160,7 @@ OrError<WebConf> parseWebConf(std::string_view text, std::string_view file_name)
   WebConf conf;
   std::vector<Key> keys = commonKeys(&conf);
   keys.push_back({"solver", solverKey(&conf.solvers), true});
+  keys.push_back({"solver_service", textKey(&conf.solver_service)});
   keys.push_back({"connections_per_solver", numberKey(&conf.connections_per_solver, 1, 64)});
   keys.push_back({"max_pending", numberKey(&conf.max_pending, 1, 1'000'000)});
   keys.push_back({"solver_timeout", durationKey(&conf.solver_timeout)});

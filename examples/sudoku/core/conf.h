@@ -30,6 +30,7 @@ struct SolverConf : CommonConf {
 
 struct WebConf : CommonConf {
   std::vector<HostPort> solvers;
+  std::string solver_service;  // followed by name; then `solvers` hold until its first answer
   std::uint64_t connections_per_solver = 2;
   std::uint64_t max_pending = 10'000;                   // requests waiting for a solver
   std::chrono::microseconds solver_timeout{2'000'000};  // for one attempt

@@ -16,6 +16,7 @@ const std::vector<OptionSpec> kOptions{
     {"--listen", "ADDRESS", "numeric address to listen on (default: 0.0.0.0)"},
     {"--conf", "FILE", "configuration, read again at SIGHUP"},
     {"--solvers", "A:P,B:P", "the solvers; wins over the `solver = A:P` lines of the file"},
+    {"--solver-service", "NAME", "follow the solvers by this name, over $CLUSTERCTL_NAMING"},
     {"--version", "", "print the version"},
     {"--help", "", "print this"},
 };
@@ -28,7 +29,8 @@ constexpr const char* kAbout =
     "as LISTEN_FDS (name main) wins over options. SIGTERM finishes what was asked.\n\n";
 
 constexpr const char* kExitCodes =
-    "\nKeys of the file: solver (repeated), connections_per_solver, solver_timeout, eject_for,\n"
+    "\nKeys of the file: solver (repeated), solver_service, connections_per_solver, "
+    "solver_timeout, eject_for,\n"
     "max_pending, max_connections, idle_timeout, shutdown_grace, log_level, motd\n"
     "Exit codes: 0 stopped by a signal, 64 bad options, 65 bad configuration, 69 port taken\n";
 
@@ -73,6 +75,7 @@ int run(const Options& options) {
     if (!conf) return complain(kExitConf, conf.error());
     setup.conf = conf.value();
   }
+  setup.solver_service = options.get("--solver-service").value_or("");
   return openPortAndServe(options, std::move(setup));
 }
 

@@ -81,9 +81,11 @@ std::string field(std::string_view name, std::uint64_t value) {
 WebService::WebService(WebSetup setup)
     : conf_path_(setup.conf_path),
       fixed_solvers_(setup.solvers),
+      fixed_service_(setup.solver_service),
       page_(makePage()),
       signals_(loop_, [this](int signal) { onSignal(signal); }),
       pool_(loop_, log_),
+      names_(loop_, log_, [this](std::vector<HostPort> solvers) { onSolvers(std::move(solvers)); }),
       server_(loop_, log_, makeLimits(setup.conf),
               [this](const HttpRequest& request, const HttpServer::Respond& respond) {
                 onRequest(request, respond);
@@ -109,11 +111,27 @@ void WebService::announce() const {
 }
 
 void WebService::applyConf(WebConf conf) {
-  if (!fixed_solvers_.empty()) conf.solvers = fixed_solvers_;
-  if (conf.solvers.empty()) log_.warn("no solvers are configured: every puzzle will fail");
+  if (!fixed_service_.empty()) conf.solver_service = fixed_service_;
+  if (conf.solver_service != conf_.solver_service) named_solvers_.reset();
+  if (!fixed_solvers_.empty()) {
+    conf.solvers = fixed_solvers_;
+    conf.solver_service.clear();
+  }
+  if (conf.solvers.empty() && conf.solver_service.empty())
+    log_.warn("no solvers are configured: every puzzle will fail");
   conf_ = std::move(conf);
+  if (named_solvers_) conf_.solvers = *named_solvers_;
+  names_.follow(conf_.solver_service);
   log_.setLevel(conf_.log_level);
   server_.setLimits(makeLimits(conf_));
+  pool_.configure(conf_);
+}
+
+// Solvers that stay keep their connections, those that went finish what they were asked.
+void WebService::onSolvers(std::vector<HostPort> solvers) {
+  log_.info(conf_.solver_service + ": " + std::to_string(solvers.size()) + " solvers");
+  named_solvers_ = solvers;
+  conf_.solvers = std::move(solvers);
   pool_.configure(conf_);
 }
 

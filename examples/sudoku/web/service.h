@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "net/acceptor.h"
 #include "net/http_server.h"
 #include "net/service.h"
+#include "web/solver_names.h"
 #include "web/solver_pool.h"
 
 namespace sudoku {
@@ -18,6 +20,7 @@ struct WebSetup {
   ListenSocket main;
   WebConf conf;
   std::string conf_path;          // empty: none
+  std::string solver_service;     // the option, which wins over the file unless it is empty
   std::vector<HostPort> solvers;  // the option, which wins over the file unless it is empty
 };
 
@@ -29,6 +32,7 @@ class WebService {
 
  private:
   void applyConf(WebConf conf);
+  void onSolvers(std::vector<HostPort> solvers);
   void onSignal(int signal);
   void reload();
   void stop();
@@ -44,6 +48,8 @@ class WebService {
   WebConf conf_;
   std::string conf_path_;
   std::vector<HostPort> fixed_solvers_;
+  std::string fixed_service_;
+  std::optional<std::vector<HostPort>> named_solvers_;  // as the naming socket told them
   std::string page_;
   Clock::time_point started_ = Clock::now();
   bool stopping_ = false;
@@ -55,6 +61,7 @@ class WebService {
   Notifier notifier_;
   Signals signals_;
   SolverPool pool_;
+  SolverNames names_;
   HttpServer server_;
   std::unique_ptr<Acceptor> acceptor_;
 };
