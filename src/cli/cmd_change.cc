@@ -4,6 +4,7 @@
 
 #include "cli/command.h"
 #include "cli/exit_codes.h"
+#include "cli/plan_text.h"
 #include "cli/report.h"
 #include "model/signals.h"
 #include "ops/deploy.h"
@@ -15,17 +16,6 @@ namespace cctl::cli {
 namespace {
 
 // ---- deploy ----------------------------------------------------------------------------------
-
-std::string planText(const ops::DeployOutcome& outcome) {
-  std::string text;
-  for (const OldGeneration& stray : outcome.plan.strays)
-    text += fmt::format("stop {} generation {} on {}, left over\n", stray.id, stray.generation,
-                        stray.host);
-  for (const Wave& wave : outcome.plan.waves) text += wave.title + "\n";
-  for (const InstanceId& id : outcome.plan.kept) text += fmt::format("{}: nothing to do\n", id);
-  for (const InstanceId& id : outcome.plan.held) text += fmt::format("{}: stays stopped\n", id);
-  return text;
-}
 
 Json deployJson(const ops::DeployRequest& request, const ops::DeployOutcome& outcome,
                 int exit_code) {
@@ -136,7 +126,8 @@ Result<int> runDeploy(Context& context, const DeployOptions& options) {
     context.print(dumpJsonPretty(deployJson(request, outcome, exit_code)) + "\n");
     return exit_code;
   }
-  std::string text = request.dry_run ? planText(outcome) : "";
+  std::string text =
+      request.dry_run ? planText(outcome.planned, outcome.plan, context.painter()) : "";
   for (const ops::InstanceFailure& failure : outcome.failures) text += failureText(failure);
   context.print(text + deployResult(request, outcome));
   return exit_code;

@@ -37,6 +37,7 @@ std::vector<Command> hostCommands();       // ping, bootstrap, unbootstrap, exec
 std::vector<Command> doctorCommands();     // doctor
 std::vector<Command> releaseCommands();    // release …, verify
 std::vector<Command> signOffCommands();    // children of release: sign, verify
+std::vector<Command> planCommands();       // plan, apply
 std::vector<Command> changeCommands();     // deploy, start, stop, restart, reload, signal
 std::vector<Command> playCommands();       // play
 std::vector<Command> watchCommands();      // status, logs, events, resolve

@@ -76,6 +76,7 @@ struct Template {
 
 struct Inventory {
   std::string directory;  // as the user named it
+  std::string digest;     // sha256 over the files it was read from; empty: made by hand
   std::string cluster;
   std::string root = "/opt/clusterctl";  // absolute, or "~/…" for the login's home on the host
   std::string releases;                  // joined to the directory of cluster.yaml

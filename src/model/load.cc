@@ -1,7 +1,9 @@
 #include "model/load.h"
 
 #include <algorithm>
+#include <map>
 
+#include "base/digest.h"
 #include "model/check.h"
 #include "model/node.h"
 #include "model/reader.h"
@@ -152,10 +154,39 @@ class Loader {
   bool cluster_read_ = false;
 };
 
+// Passes on, and remembers what was read.
+class DigestedFiles final : public FileSource {
+ public:
+  DigestedFiles(const FileSource& files, std::string dir) : files_(files), dir_(std::move(dir)) {}
+
+  [[nodiscard]] Result<std::string> read(const std::string& path) const override {
+    auto text = files_.read(path);
+    if (text) digests_[path.substr(dir_.size())] = sha256Hex(*text);
+    return text;
+  }
+  [[nodiscard]] Result<std::vector<std::string>> list(const std::string& dir) const override {
+    return files_.list(dir);
+  }
+
+  std::string digest() const {
+    std::string all;
+    for (const auto& [path, digest] : digests_) all += digest + "  " + path + "\n";
+    return sha256Hex(all);
+  }
+
+ private:
+  const FileSource& files_;
+  const std::string dir_;
+  mutable std::map<std::string, std::string> digests_;  // by path below dir_
+};
+
 }  // namespace
 
 LoadedInventory loadInventory(const FileSource& files, const std::string& dir) {
-  return Loader(files, dir).load();
+  const DigestedFiles digested(files, dir);
+  LoadedInventory loaded = Loader(digested, dir).load();
+  if (loaded.inventory) loaded.inventory->digest = digested.digest();
+  return loaded;
 }
 
 Result<Inventory> loadInventoryOrError(const FileSource& files, const std::string& dir,

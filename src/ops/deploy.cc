@@ -37,7 +37,8 @@ class Deploy {
   // The hosts concerned come first in the queue; the others are told the names at the end.
   Result<void> connect() {
     const Inventory& inventory = operation_.inventory();
-    operation_.events.phase("connecting to " + counted(inventory.hosts.size(), "host"));
+    if (!request_.dry_run)
+      operation_.events.phase("connecting to " + counted(inventory.hosts.size(), "host"));
     std::vector<HostName> order = inventory.registry_hosts;
     addMissing(order, eligibleHosts(inventory, manifest_));
     addMissing(order, allHosts(inventory));
@@ -134,12 +135,13 @@ class Deploy {
   }
 
   Result<void> lockedRun() {
-    return runChange(operation_,
-                     {"deploy", {request_.service}, request_.lock_wait, request_.version.str()},
-                     [this](Change& change) -> Result<ChangeEnd> {
-                       CCTL_CHECK(underLock(change));
-                       return ChangeEnd::of(outcome_.error);
-                     });
+    return runChange(
+        operation_,
+        {request_.action, {request_.service}, request_.lock_wait, request_.version.str()},
+        [this](Change& change) -> Result<ChangeEnd> {
+          CCTL_CHECK(underLock(change));
+          return ChangeEnd::of(outcome_.error);
+        });
   }
 
   Result<void> underLock(Change& change) {

@@ -10,6 +10,7 @@
 namespace cctl::ops {
 
 struct DeployRequest {
+  std::string action = "deploy";  // what the history calls it
   ServiceName service;
   Version version;
   Millis lock_wait{0};

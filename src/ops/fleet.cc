@@ -62,9 +62,10 @@ Fleet::~Fleet() {
 }
 
 void Fleet::begin(const std::vector<HostName>& hosts, Need need) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   for (const HostName& host : hosts) {
     const auto [slot, fresh] = slots_.try_emplace(host);
+    if (!fresh && slot->second.need < need) raise(lock, host, need);
     if (!fresh) continue;
     slot->second.need = need;
     queue_.push_back(host);
@@ -73,6 +74,26 @@ void Fleet::begin(const std::vector<HostName>& hosts, Need need) {
   const size_t needed = std::min(options_.forks, busy + queue_.size());
   while (workers_.size() < needed) workers_.emplace_back([this] { work(); });
   changed_.notify_all();
+}
+
+// Whether what a lesser need has brought serves this one as well.
+bool Fleet::isEnough(const Slot& slot, Need need) const {
+  if (slot.error || need == Need::kSession) return !slot.error;
+  if (!slot.connection.shim) return false;
+  return need == Need::kShim || compareDotted(slot.connection.hello.version, kVersion) >= 0;
+}
+
+void Fleet::raise(std::unique_lock<std::mutex>& lock, const HostName& host, Need need) {
+  Slot& slot = slots_[host];
+  changed_.wait(lock, [&] { return slot.done; });
+  const bool enough = isEnough(slot, need);
+  slot.need = need;
+  if (enough || (slot.error && slot.error->code == Code::kCancelled)) return;
+  slot.done = slot.late_told = false;
+  slot.error.reset();
+  slot.begun.reset();
+  slot.connection = {};
+  queue_.push_back(host);
 }
 
 void Fleet::work() {

@@ -70,6 +70,8 @@ class Fleet {
   ~Fleet();
 
   // Begins, in this order, to connect to hosts that were not asked for before; returns at once.
+  // Those that were asked for with a lesser need are connected anew where that need was not enough;
+  // no HostConnection of theirs may be in use then.
   void begin(const std::vector<HostName>& hosts, Need need);
   // Blocks until the host is connected or has failed. It must have been begun.
   [[nodiscard]] Result<HostConnection*> await(const HostName& host);
@@ -105,6 +107,8 @@ class Fleet {
 
   Fleet(const Inventory& inventory, FleetOptions options, EventSink& events,
         const CancelToken* cancel);
+  bool isEnough(const Slot& slot, Need need) const;
+  void raise(std::unique_lock<std::mutex>& lock, const HostName& host, Need need);
   void work();
   void connectOne(const HostName& name, Slot& slot);
   static Result<HostConnection*> resultOf(Slot& slot);

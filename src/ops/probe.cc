@@ -11,6 +11,8 @@ bool isRunning(protocol::InstanceState state) {
          state == S::kStopping;
 }
 
+}  // namespace
+
 ObservedInstance observedFrom(const HostName& host, const protocol::InstanceStatus& status) {
   ObservedInstance observed;
   observed.id = {ServiceName(status.service), status.index};
@@ -24,8 +26,6 @@ ObservedInstance observedFrom(const HostName& host, const protocol::InstanceStat
   observed.ports = status.ports;
   return observed;
 }
-
-}  // namespace
 
 Result<HostReport> probeHostStatus(HostConnection& host, const std::string& service,
                                    const CancelToken* cancel) {

@@ -21,6 +21,9 @@ std::map<HostName, Result<HostReport>> probeAll(Operation& operation,
                                                 const std::vector<HostConnection*>& hosts,
                                                 const std::string& service);
 
+// One generation as a plan sees it; how it differs from today's rendering is not known here.
+ObservedInstance observedFrom(const HostName& host, const protocol::InstanceStatus& status);
+
 // For planning: each generation, and whether it is what would be rendered from `inventory` today.
 [[nodiscard]] Result<std::vector<ObservedInstance>> observe(
     Operation& operation, const std::vector<HostConnection*>& hosts, const Inventory& inventory,

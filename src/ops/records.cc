@@ -12,6 +12,9 @@ namespace {
 constexpr int kFormat = 1;
 
 std::string desiredKey(const ServiceName& service) { return "desired/" + service.str(); }
+std::string releaseKey(const ServiceName& service, const Version& version) {
+  return fmt::format("release/{}/{}", service, version);
+}
 std::string hostKey(const HostName& host) { return "host/" + host.str(); }
 std::string retiredKey(const ServiceName& service) { return "retired/" + service.str(); }
 std::string endpointsKey(const ServiceName& service) { return "endpoints/" + service.str(); }
@@ -87,11 +90,17 @@ JsonText encodeDesired(const Desired& desired) {
 }
 
 Result<Desired> decodeDesired(const protocol::RegisterValue& value) {
-  if (value.value.isNull()) return Desired{};
+  if (value.value.isNull()) {
+    Desired desired;
+    desired.revision = value.revision;
+    return desired;
+  }
   CCTL_TRY(const Json json, parseJson(value.value.text));
   CCTL_CHECK(checkFormat(json, "desired"));
   try {
-    return desiredFrom(json);
+    Desired desired = desiredFrom(json);
+    desired.revision = value.revision;
+    return desired;
   } catch (const std::exception& error) {
     return fail(Code::kCorrupt, "the wanted state in the registry cannot be read: {}",
                 error.what());
@@ -113,6 +122,18 @@ Result<Desired> updateDesired(registry::Registers& registers, const ServiceName&
   CCTL_TRY(const protocol::RegisterValue value,
            registry::update(registers, desiredKey(service), next));
   return decodeDesired(value);
+}
+
+Result<std::vector<ServiceName>> deployedServices(registry::Registers& registers) {
+  const std::string prefix = desiredKey(ServiceName(""));
+  CCTL_TRY(const std::vector<std::string> keys, registers.list(prefix));
+  std::vector<ServiceName> services;
+  for (const std::string& key : keys) {
+    const ServiceName service(key.substr(prefix.size()));
+    CCTL_TRY(const Desired desired, readDesired(registers, service));
+    if (!desired.version.empty() || !desired.placement.empty()) services.push_back(service);
+  }
+  return services;
 }
 
 Placement placementOf(const ServiceName& service, const Desired& desired) {
@@ -256,8 +277,20 @@ Result<void> fixReleaseDigest(registry::Registers& registers, const ServiceName&
         "sha256 {}); a version never changes: add it under a new version",
         service, version, value.value.text, digest);
   };
-  CCTL_CHECK(registry::update(registers, fmt::format("release/{}/{}", service, version), next));
+  CCTL_CHECK(registry::update(registers, releaseKey(service, version), next));
   return {};
+}
+
+Result<std::string> readReleaseDigest(registry::Registers& registers, const ServiceName& service,
+                                      const Version& version) {
+  CCTL_TRY(const protocol::RegisterValue value, registers.read(releaseKey(service, version)));
+  if (value.value.isNull()) return std::string();
+  CCTL_TRY(const Json json, parseJson(value.value.text));
+  CCTL_CHECK(checkFormat(json, "release"));
+  const Json digest = json.value("digest", Json());
+  if (!digest.is_string())
+    return fail(Code::kCorrupt, "register {}: no digest in it", releaseKey(service, version));
+  return digest.get<std::string>();
 }
 
 }  // namespace cctl::ops

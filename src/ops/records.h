@@ -24,6 +24,7 @@ struct Held {
 
 // desired/S
 struct Desired {
+  uint64_t revision = 0;                 // of the register that was read; not part of the value
   std::string version;                   // empty: never deployed to the end
   std::string spec_digest;               // of what was deployed
   std::string last_good;                 // version of the last roll-out that completed
@@ -43,6 +44,9 @@ JsonText encodeDesired(const Desired& desired);
 [[nodiscard]] Result<Desired> updateDesired(registry::Registers& registers,
                                             const ServiceName& service,
                                             const std::function<void(Desired&)>& change);
+
+// Services that were deployed, in whole or in part, whether the inventory still has them or not.
+[[nodiscard]] Result<std::vector<ServiceName>> deployedServices(registry::Registers& registers);
 
 Placement placementOf(const ServiceName& service, const Desired& desired);
 
@@ -87,5 +91,10 @@ JsonText encodeHostMark(const HostMark& mark);
 [[nodiscard]] Result<void> fixReleaseDigest(registry::Registers& registers,
                                             const ServiceName& service, const Version& version,
                                             const std::string& digest);
+
+// What stands there; empty when the version was never deployed.
+[[nodiscard]] Result<std::string> readReleaseDigest(registry::Registers& registers,
+                                                    const ServiceName& service,
+                                                    const Version& version);
 
 }  // namespace cctl::ops

@@ -1,0 +1,162 @@
+"""plan and apply through the real binary on real test hosts."""
+
+import json
+import os
+import unittest
+
+from harness import Cluster, namespaces_permitted
+
+
+@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
+class ApplyTest(unittest.TestCase):
+    """One cluster for all; every test has a service of its own, and takes it out at the end."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.c = Cluster(3)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.c.close()
+
+    def deployed(self, service, **manifest):
+        self.c.web(service, **manifest)
+        self.c.release(service, "1.0.0")
+        return self.c.run("deploy", service, "1.0.0")
+
+    def change(self, service, old, new):
+        path = f"{self.c.inventory}/services/{service}.yaml"
+        with open(path) as file:
+            text = file.read()
+        self.assertIn(old, text)
+        with open(path, "w") as file:
+            file.write(text.replace(old, new))
+
+    def pids(self, service):
+        return {i: s["pid"] for i, s in self.c.instances(service).items()}
+
+    def test_nothing_to_do_says_so(self):
+        self.deployed("idle")
+        self.assertIn("plan: nothing to do", self.c.run("plan", "idle").stdout)
+        before = self.pids("idle")
+        self.assertEqual(self.c.run("apply", "idle").stdout.splitlines()[-1], "apply: nothing to do")
+        self.assertEqual(self.pids("idle"), before)
+
+    def test_a_changed_config_rolls_and_says_why(self):
+        self.deployed("conf")
+        before = self.pids("conf")
+        self.change("conf", "mode: \"0640\"}]", "mode: \"0640\"}]\nenv: {THREADS: \"4\"}")
+        plan = self.c.run("plan", "conf").stdout
+        self.assertIn("~ conf/0 on host1: replace as 1.0.0 (environment THREADS)", plan)
+        self.assertIn("wave 2 of 2", plan)
+        self.assertIn("plan: 2 to replace", plan)
+        self.assertEqual(self.pids("conf"), before)
+        done = self.c.run("apply", "conf")
+        self.assertEqual(done.stdout.splitlines()[-2], "conf 1.0.0: 2 of 2 instances ready")
+        for endpoint in self.c.endpoints("conf"):
+            self.assertEqual(self.c.get(endpoint)[1]["env"]["THREADS"], "4")
+        self.assertIn("nothing to do", self.c.run("apply", "conf").stdout)
+
+    def test_scaling_touches_only_what_comes_and_goes(self):
+        self.deployed("size")
+        before = self.pids("size")
+        self.change("size", "[host1, host2]", "[host1, host2, host3]")
+        done = self.c.run("apply", "size")
+        self.assertIn("+ size/2 on host3: start as 1.0.0 (not there yet)", done.stdout)
+        now = self.pids("size")
+        self.assertEqual({i: now[i] for i in before}, before)
+        self.assertEqual(len(self.c.endpoints("size")), 3)
+        self.change("size", "[host1, host2, host3]", "[host1, host2]")
+        refused = self.c.run("apply", "size", check=64)
+        self.assertIn("-y", refused.stderr)
+        self.assertEqual(len(self.c.endpoints("size")), 3)
+        done = self.c.run("apply", "size", "-y")
+        self.assertIn("- size/2 on host3: stop and remove 1.0.0 (only 2 wanted)", done.stdout)
+        self.assertEqual(self.pids("size"), before)
+        self.assertEqual(self.c.processes(3, "services/size/"), [])
+
+    def test_what_was_stopped_by_hand_is_left_alone(self):
+        self.deployed("held")
+        self.c.run("stop", "held/0", "-y")
+        self.assertIn("held/0: stays stopped", self.c.run("plan", "held").stdout)
+        self.c.run("apply", "held")
+        self.assertEqual(self.c.processes(1, "services/held/"), [])
+
+    def test_a_service_taken_out_of_the_inventory_is_removed(self):
+        self.deployed("going")
+        os.unlink(f"{self.c.inventory}/services/going.yaml")
+        plan = self.c.json("plan", "going")
+        self.assertTrue(plan["removals"])
+        self.assertEqual({(c["action"], c["instance"]) for c in plan["services"][0]["changes"]},
+                         {("remove", "going/0"), ("remove", "going/1")})
+        self.c.run("apply", "going", check=64)
+        self.assertIn("going 1.0.0: removed", self.c.run("apply", "going", "-y").stdout)
+        self.assertEqual(self.c.processes(1, "services/going/"), [])
+        self.assertEqual(self.c.endpoints("going"), [])
+        self.c.run("plan", "going", check=65)
+
+    def test_a_failure_is_put_back(self):
+        self.deployed("bad", start_timeout="2s")
+        before = self.c.endpoints("bad")
+        self.change("bad", "run: [bin/server", "run: [/bin/false")
+        done = self.c.run("apply", "bad", check=3)
+        self.assertIn("failed and put back", done.stdout)
+        self.assertEqual(self.c.endpoints("bad"), before)
+        self.assertEqual(self.c.versions("bad"), ["1.0.0", "1.0.0"])
+        self.change("bad", "run: [/bin/false", "run: [bin/server")
+
+    def saved(self, service):
+        path = os.path.join(self.c.directory, service + ".plan")
+        self.c.run("plan", service, "--out", path)
+        return path
+
+    def test_a_saved_plan_is_carried_out_once(self):
+        self.deployed("saved")
+        self.change("saved", "mode: \"0640\"}]", "mode: \"0600\"}]")
+        plan = self.saved("saved")
+        with open(plan) as file:
+            self.assertEqual(json.load(file)["kind"], "clusterctl-plan")
+        self.c.run("apply", "--plan", plan)
+        self.assertIn("nothing to do", self.c.run("plan", "saved").stdout)
+        again = self.c.run("apply", "--plan", plan, check=7)
+        self.assertIn("what should run was changed", again.stderr)
+
+    def test_a_saved_plan_is_refused_when_the_fleet_changed(self):
+        self.deployed("stale")
+        self.change("stale", "mode: \"0640\"}]", "mode: \"0600\"}]")
+        plan = self.saved("stale")
+        self.c.run("stop", "stale/1", "-y")
+        before = self.pids("stale")
+        self.c.run("apply", "--plan", plan, check=7)
+        self.assertEqual(self.pids("stale"), before)
+
+    def test_a_saved_plan_is_refused_when_the_inventory_changed(self):
+        self.deployed("edited")
+        plan = self.saved("edited")
+        self.c.append("services/edited.yaml", "env: {A: b}\n")
+        refused = self.c.run("apply", "--plan", plan, check=7)
+        self.assertIn("the files of the inventory", refused.stderr)
+        self.c.run("apply", "other", "--plan", plan, check=64)
+        self.c.write("../garbage", "{}")
+        self.c.run("apply", "--plan", f"{self.c.directory}/garbage", check=65)
+
+    def test_dependants_follow_within_one_apply(self):
+        self.deployed("below")
+        self.c.template("above.conf.mustache",
+                        "{{#services.below}}below = {{address}}:{{port.main}}\n{{/services.below}}")
+        self.c.web("above", place="{hosts: [host3]}", more="depends_on: [below]\non_change: {below: reload}\n")
+        self.change("above", "app.conf.mustache", "above.conf.mustache")
+        self.c.release("above", "1.0.0")
+        self.c.run("deploy", "above", "1.0.0")
+        self.change("below", "mode: \"0640\"}]", "mode: \"0600\"}]")
+        self.change("above", "mode: \"0640\"}]", "mode: \"0600\"}]")
+        done = self.c.run("apply", "-y").stdout
+        self.assertLess(done.index("below 1.0.0: 2 of 2"), done.index("above 1.0.0: 1 of 1"))
+        conf = self.c.get(self.c.endpoints("above")[0])[1]["conf"]
+        for endpoint in self.c.endpoints("below"):
+            self.assertIn(f":{endpoint['ports']['main']}\n", conf)
+        self.assertIn("plan: nothing to do", self.c.run("plan").stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
