@@ -19,6 +19,7 @@ struct StatusView {
   std::vector<HostName> hosts;
   std::map<HostName, Result<ops::HostReport>> reports;
   std::map<ServiceName, ops::Desired> desired;
+  std::map<HostName, ops::HostMark> marks;
   std::optional<Error> registry;  // why `desired` is not known
   WallTime now{};
 };
@@ -39,6 +40,11 @@ void readAllDesired(ops::Operation& operation, StatusView& view) {
     }
     view.desired[service] = std::move(*desired);
   }
+  auto marks = ops::readHostMarks(operation.registers);
+  if (marks)
+    view.marks = std::move(*marks);
+  else
+    view.registry = marks.error();
 }
 
 Result<StatusView> probeStatus(Context& context, const std::optional<Target>& target) {
@@ -171,6 +177,9 @@ std::string statusText(const StatusView& view, const std::optional<Target>& targ
       text += painter.paint(Style::kWarn,
                             fmt::format("{}: a roll-out of {} by {} is under way or did not end\n",
                                         service, desired.rolling_to, desired.rolling_by));
+  for (const auto& [host, mark] : view.marks)
+    if (mark.drained)
+      text += fmt::format("{}: drained by {} at {}\n", host, mark.by, formatTime(mark.at));
   if (view.registry)
     text += painter.paint(Style::kWarn, "what should run is not known: " + view.registry->message) +
             "\n";
@@ -194,6 +203,8 @@ Json statusJson(Context& context, const StatusView& view, const std::optional<Ta
   for (const auto& [host, report] : view.reports) {
     Json json = report ? protocol::encode(report->status) : Json{{"error", report.error().message}};
     json["host"] = host.str(), json["reachable"] = report.has_value();
+    const auto mark = view.marks.find(host);
+    json["drained"] = mark != view.marks.end() && mark->second.drained;
     hosts.push_back(json);
   }
   for (const auto& [service, desired] : view.desired)

@@ -38,6 +38,7 @@ std::vector<Command> doctorCommands();     // doctor
 std::vector<Command> releaseCommands();    // release …, verify
 std::vector<Command> signOffCommands();    // children of release: sign, verify
 std::vector<Command> planCommands();       // plan, apply
+std::vector<Command> moveCommands();       // migrate, drain, undrain
 std::vector<Command> changeCommands();     // deploy, start, stop, restart, reload, signal
 std::vector<Command> playCommands();       // play
 std::vector<Command> watchCommands();      // status, logs, events, resolve

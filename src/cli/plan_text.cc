@@ -34,10 +34,14 @@ std::string placeText(const PlannedChange& change) {
 // Each step in a few words; without its instances, which the changes name.
 struct StepWords {
   std::string operator()(const StartStep&) const { return "start, wait until ready"; }
+  std::string operator()(const ObserveStep& step) const {
+    return step.duration.count() > 0 ? "observe " + humanDuration(step.duration) : "look again";
+  }
+  std::string operator()(const RestartStep&) const { return "restart"; }
   std::string operator()(const PublishStep&) const { return "publish"; }
   std::string operator()(const WithdrawStep&) const { return "withdraw"; }
   std::string operator()(const DrainStep& step) const {
-    return "drain " + humanDuration(step.duration);
+    return "drain up to " + humanDuration(step.most);
   }
   std::string operator()(const StopStep&) const { return "stop the old"; }
   std::string operator()(const ForgetStep&) const { return "take off the host"; }

@@ -75,7 +75,7 @@ Plan planRemoval(const std::vector<ObservedInstance>& observed, const ServiceEnd
   if (withdraw.items.empty() && forget.items.empty()) return plan;
   Wave wave;
   wave.title = "remove all of it";
-  if (!withdraw.items.empty()) wave.steps = {withdraw, DrainStep{Millis(1'000)}};
+  if (!withdraw.items.empty()) wave.steps = {withdraw, DrainStep{forget.items, kLeastDrain}};
   if (!forget.items.empty()) wave.steps.emplace_back(forget);
   plan.waves.push_back(std::move(wave));
   return plan;
@@ -101,7 +101,8 @@ Result<void> planGone(Operation& operation, const ApplyRequest& request, Service
   plan.endpoints_revision = endpoints.revision;
   const std::vector<HostName> hosts = hostsOf(operation.inventory(), desired, endpoints);
   operation.fleet.begin(hosts, Need::kShim);
-  CCTL_TRY(ConcernedHosts usable, awaitConcerned(operation, hosts, request.skip_unreachable));
+  CCTL_TRY(ConcernedHosts usable,
+           awaitConcerned(operation, hosts, request.skip_unreachable ? kAnyNumber : 0));
   plan.skipped = std::move(usable.skipped);
   plan.planned.version = plan.version;
   CCTL_TRY(plan.planned.observed, observeGone(operation, usable.connected, plan.service));
@@ -118,8 +119,12 @@ Result<void> removeUnderLock(Operation& operation, const ApplyRequest& request,
   CCTL_CHECK(approveWithin(approved, now.planned, now.plan));
   change.note(now.service, {now.version.str(), "", {}});
   const Manifest manifest = standIn(now.service);
-  Rollout rollout(operation, {&manifest, now.version, "", allHosts(operation.inventory())},
-                  change.lease(now.service));
+  RolloutInput input;
+  input.inventory = &operation.inventory();
+  input.manifest = &manifest;
+  input.version = now.version;
+  input.most_unreachable = input.unreachable_before = now.skipped.size();
+  Rollout rollout(operation, std::move(input), change.lease(now.service));
   auto done = rollout.run(now.plan);
   outcome.plan = now.plan;
   outcome.skipped = now.skipped;

@@ -51,9 +51,7 @@ class Deploy {
   Result<void> place() {
     CCTL_TRY(const Desired desired, readDesired(operation_.registers, request_.service));
     outcome_.previous_version = desired.version;
-    CCTL_TRY(const std::set<HostName> drained, readDrained(operation_.registers));
-    CCTL_TRY(placement_, placeInstances(operation_.inventory(), manifest_,
-                                        placementOf(request_.service, desired), {}, drained));
+    CCTL_TRY(placement_, wanted(desired));
     const std::vector<std::string> clashes = checkFixedPorts(operation_.inventory(), placement_);
     if (!clashes.empty()) return fail(Code::kBadInput, "{}", clashes.front());
     held_.clear();
@@ -61,11 +59,31 @@ class Deploy {
     concerned_.clear();
     for (const Placed& placed : placement_) addMissing(concerned_, {placed.host});
     for (const auto& [index, host] : desired.placement)
-      if (operation_.inventory().findHost(HostName(host))) addMissing(concerned_, {HostName(host)});
+      if (isConcerned(index) && operation_.inventory().findHost(HostName(host)))
+        addMissing(concerned_, {HostName(host)});
     CCTL_TRY(ConcernedHosts usable, awaitConcerned(operation_, concerned_, mostUnreachable()));
     hosts_ = std::move(usable.connected);
     outcome_.skipped = std::move(usable.skipped);
     return checkUser();
+  }
+
+  bool isConcerned(int index) const {
+    return request_.moves.empty() || request_.moves.count(index) != 0;
+  }
+
+  Result<Placement> wanted(const Desired& desired) {
+    if (request_.moves.empty()) {
+      CCTL_TRY(const std::set<HostName> drained, readDrained(operation_.registers));
+      return placeInstances(operation_.inventory(), manifest_,
+                            placementOf(request_.service, desired), {}, drained);
+    }
+    if (desired.version != request_.version.str())
+      return fail(Code::kStalePlan, "{}: nothing was moved: {} was deployed meanwhile",
+                  request_.service, desired.version);
+    Placement moved;
+    for (const auto& [index, host] : request_.moves)
+      moved.push_back({{request_.service, index}, host});
+    return moved;
   }
 
   size_t mostUnreachable() const {
@@ -107,6 +125,11 @@ class Deploy {
                        [&](const Placed& placed) { return placed.host == host; });
   }
 
+  bool isPlaced(int index) const {
+    return std::any_of(placement_.begin(), placement_.end(),
+                       [&](const Placed& placed) { return placed.instance.index == index; });
+  }
+
   bool isSkipped(const HostName& host) const {
     return std::find(outcome_.skipped.begin(), outcome_.skipped.end(), host) !=
            outcome_.skipped.end();
@@ -121,6 +144,8 @@ class Deploy {
       if (!isSkipped(placed.host)) input.placement.push_back(placed);
     CCTL_TRY(input.observed, observe(operation_, hosts_, operation_.inventory(), manifest_,
                                      request_.version, release_.info.digest));
+    std::erase_if(input.observed,
+                  [this](const ObservedInstance& one) { return !isConcerned(one.id.index); });
     input.held = held_;
     input.force = request_.force;
     outcome_.plan = planRollout(input);
@@ -200,12 +225,13 @@ class Deploy {
         if (desired.version.empty() && !unfinished) desired.placement.clear();
         return;
       }
+      for (const Placed& placed : placement_)
+        desired.placement[placed.instance.index] = placed.host.str();
+      if (!request_.moves.empty()) return;
       desired.version = request_.version.str();
       desired.spec_digest = specDigest(operation_.inventory(), manifest_, request_.version);
       desired.last_good = request_.version.str();
-      desired.placement.clear();
-      for (const Placed& placed : placement_)
-        desired.placement[placed.instance.index] = placed.host.str();
+      std::erase_if(desired.placement, [this](const auto& one) { return !isPlaced(one.first); });
     });
     if (!recorded && !outcome_.error)
       outcome_.error = Error{Code::kPartial, "all instances run, but the registry was not told: " +

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 
 #include "ops/push.h"
@@ -18,6 +19,9 @@ struct DeployRequest {
   bool dry_run = false;   // ends after the plan: places, pushes and locks nothing
   bool force = false;     // replaces also what is up to date
   bool roll_back = true;  // false: stop where it failed, and leave what was done
+  // Instances that go to other hosts. With any, nothing else of the service is touched, and the
+  // version must be the one that is deployed.
+  std::map<int, HostName> moves;
   // Asked under the lock, before anything is changed; an error ends the deploy with it. Empty:
   // whatever the plan is, it is done.
   std::function<Result<void>(const PlanInput&, const Plan&)> approve;

@@ -1,0 +1,329 @@
+#include "ops/migrate.h"
+
+#include <algorithm>
+
+#include "model/dependency_graph.h"
+#include "ops/release_source.h"
+
+namespace cctl::ops {
+namespace {
+
+// Everything that is placed anywhere, by service.
+using AllDesired = std::map<ServiceName, Desired>;
+
+Result<AllDesired> readAllDesired(registry::Registers& registers) {
+  CCTL_TRY(const std::vector<ServiceName> services, deployedServices(registers));
+  AllDesired all;
+  for (const ServiceName& service : services) {
+    CCTL_TRY(all[service], readDesired(registers, service));
+  }
+  return all;
+}
+
+MoveInput moveInput(const Inventory& inventory, const Manifest& manifest, const AllDesired& all,
+                    std::set<HostName> closed) {
+  MoveInput input;
+  input.inventory = &inventory;
+  input.manifest = &manifest;
+  input.closed = std::move(closed);
+  for (const auto& [service, desired] : all) {
+    const Placement placement = placementOf(service, desired);
+    if (service == manifest.service)
+      input.placement = placement;
+    else
+      input.others.insert(input.others.end(), placement.begin(), placement.end());
+  }
+  return input;
+}
+
+void noteMove(MoveInput& input, const Move& move) {
+  for (Placed& placed : input.placement)
+    if (placed.instance == move.id) placed.host = move.to;
+}
+
+struct MoveSettings {
+  std::string action;
+  Millis lock_wait{0};
+  bool skip_unreachable = false;
+  bool dry_run = false;
+};
+
+// One service's moves, as a roll-out of what is deployed to other places.
+Result<DeployOutcome> carryOut(Operation& operation, const MoveSettings& settings,
+                               const ServiceMoves& moves, const ReleaseSource& release) {
+  DeployRequest request;
+  request.action = settings.action;
+  request.service = moves.service;
+  request.version = moves.version;
+  request.lock_wait = settings.lock_wait;
+  request.skip_unreachable = settings.skip_unreachable;
+  request.dry_run = settings.dry_run;
+  for (const Move& move : moves.moves) request.moves[move.id.index] = move.to;
+  return deploy(operation, request, release);
+}
+
+// All of them, one service after the other, until one fails. Releases are looked at before the
+// first is begun.
+Result<MigrateOutcome> carryOutAll(Operation& operation, const MoveSettings& settings,
+                                   std::vector<ServiceMoves> services,
+                                   const std::function<Result<void>()>& before) {
+  const auto begun = std::chrono::steady_clock::now();
+  std::vector<ReleaseSource> releases;
+  for (const ServiceMoves& moves : services) {
+    CCTL_TRY(releases.emplace_back(), loadRelease(operation.inventory(), moves.service,
+                                                  moves.version, SystemClock().wall()));
+  }
+  CCTL_CHECK(before());
+  MigrateOutcome outcome;
+  outcome.services = std::move(services);
+  for (size_t i = 0; i < outcome.services.size() && !outcome.error; ++i) {
+    ServiceMoves& moves = outcome.services[i];
+    auto moved = carryOut(operation, settings, moves, releases[i]);
+    if (!moved) {
+      outcome.error = moved.error();
+    } else {
+      outcome.error = moved->error;
+      outcome.missed = moved->missed;
+      moves.outcome = std::move(*moved);
+    }
+  }
+  outcome.took = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - begun);
+  return outcome;
+}
+
+// ---- migrate -----------------------------------------------------------------------------------
+
+Result<std::vector<Placed>> chooseInstances(const MigrateRequest& request, const Desired& desired) {
+  const ServiceName& service = request.target.service;
+  std::vector<Placed> chosen;
+  for (const Placed& placed : placementOf(service, desired)) {
+    if (!request.target.covers(placed.instance)) continue;
+    if (request.from && placed.host != *request.from) {
+      if (request.target.index)
+        return fail(Code::kUsage, "{} is on {}, not on {}", placed.instance, placed.host,
+                    *request.from);
+      continue;
+    }
+    if (desired.held.count(placed.instance.index) != 0)
+      return fail(Code::kRefused, "{} is stopped; 'clusterctl start {}' first", placed.instance,
+                  placed.instance);
+    chosen.push_back(placed);
+  }
+  if (chosen.empty() && desired.version.empty())
+    return fail(Code::kUsage, "{} is not deployed", service);
+  if (chosen.empty())
+    return fail(Code::kUsage, "{} has no such instance{}", request.target,
+                request.from ? fmt::format(" on {}", *request.from) : "");
+  return chosen;
+}
+
+Result<Move> planMove(MoveInput& input, const Placed& placed, const std::optional<HostName>& to) {
+  Move move{placed.instance, placed.host, to.value_or(HostName())};
+  if (to == placed.host) return fail(Code::kUsage, "{} is on {} already", placed.instance, *to);
+  if (to) {
+    CCTL_CHECK(checkNewHost(input, placed, *to));
+  } else {
+    CCTL_TRY(move.to, findNewHost(input, placed));
+  }
+  noteMove(input, move);
+  return move;
+}
+
+// ---- drain -------------------------------------------------------------------------------------
+
+class Drain {
+ public:
+  Drain(Operation& operation, const DrainRequest& request)
+      : operation_(operation), request_(request) {}
+
+  Result<DrainOutcome> run() {
+    operation_.fleet.begin(operation_.inventory().registry_hosts, Need::kShim);
+    CCTL_CHECK(choose());
+    if (!outcome_.stuck.empty() && request_.on_stuck == OnStuck::kRefuse) return fail(refusal());
+    const MoveSettings settings{"drain", request_.lock_wait, request_.skip_unreachable,
+                                request_.dry_run};
+    CCTL_TRY(outcome_.moved,
+             carryOutAll(operation_, settings, std::move(services_), [this] { return mark(); }));
+    if (request_.dry_run) return std::move(outcome_);
+    if (request_.on_stuck == OnStuck::kStop && !outcome_.moved.error) CCTL_CHECK(stopStuck());
+    CCTL_CHECK(unmarkWhenInVain());
+    return std::move(outcome_);
+  }
+
+ private:
+  Result<void> choose() {
+    CCTL_TRY(std::set<HostName> closed, readDrained(operation_.registers));
+    outcome_.was_drained = closed.count(request_.host) != 0;
+    closed.insert(request_.host);
+    CCTL_TRY(const AllDesired all, readAllDesired(operation_.registers));
+    const Inventory& inventory = operation_.inventory();
+    for (const ServiceName& service : startOrder(inventory.services))
+      if (const auto found = all.find(service); found != all.end())
+        chooseOf(moveInput(inventory, inventory.services.at(service), all, closed), found->second);
+    for (const auto& [service, desired] : all)
+      if (inventory.findService(service) == nullptr) chooseGone(service, desired);
+    return {};
+  }
+
+  void chooseOf(MoveInput input, const Desired& desired) {
+    ServiceMoves moves{input.manifest->service, Version(desired.version), {}, std::nullopt};
+    for (const Placed& placed : placementOf(moves.service, desired)) {
+      if (placed.host != request_.host) continue;
+      if (desired.held.count(placed.instance.index) != 0) {
+        outcome_.held.push_back(placed.instance);
+      } else if (auto to = findNewHost(input, placed)) {
+        moves.moves.push_back({placed.instance, placed.host, *to});
+        noteMove(input, moves.moves.back());
+      } else {
+        outcome_.stuck.push_back({placed.instance, to.error().message});
+      }
+    }
+    if (!moves.moves.empty()) services_.push_back(std::move(moves));
+  }
+
+  void chooseGone(const ServiceName& service, const Desired& desired) {
+    for (const Placed& placed : placementOf(service, desired))
+      if (placed.host == request_.host)
+        outcome_.stuck.push_back(
+            {placed.instance, fmt::format("{} left the inventory; 'clusterctl apply {}' removes it",
+                                          placed.instance, service)});
+  }
+
+  Error refusal() const {
+    std::string text =
+        fmt::format("nothing was changed: not everything can leave {}:", request_.host);
+    for (const Stuck& one : outcome_.stuck) text += "\n  " + one.why;
+    text += "\nor use --stop to stop these until undrain, --leave to leave them running";
+    return {Code::kRefused, text};
+  }
+
+  Result<void> mark() {
+    if (request_.dry_run) return {};
+    SystemClock clock;
+    CCTL_CHECK(updateHostMark(operation_.registers, request_.host, [&](HostMark& mark) {
+      if (mark.drained) return;
+      mark = {true, operation_.identity.text(), clock.wall(), {}};
+    }));
+    outcome_.marked = true;
+    return {};
+  }
+
+  // Written down before they are stopped: an undrain starts what a killed drain had stopped.
+  Result<void> stopStuck() {
+    if (outcome_.stuck.empty()) return {};
+    LifecycleRequest request;
+    request.action = Action::kStop;
+    request.lock_wait = request_.lock_wait;
+    for (const Stuck& one : outcome_.stuck)
+      request.targets.push_back({one.id.service, one.id.index});
+    CCTL_CHECK(updateHostMark(operation_.registers, request_.host, [&](HostMark& mark) {
+      for (const Stuck& one : outcome_.stuck)
+        if (std::find(mark.stopped.begin(), mark.stopped.end(), one.id) == mark.stopped.end())
+          mark.stopped.push_back(one.id);
+    }));
+    auto stopped = lifecycle(operation_, request);
+    if (!stopped) {
+      outcome_.moved.error = stopped.error();
+      return {};
+    }
+    outcome_.stopped = std::move(stopped->done);
+    outcome_.failures = std::move(stopped->failures);
+    if (stopped->error) outcome_.moved.error = stopped->error;
+    return {};
+  }
+
+  // A drain that moved nothing and put everything back has not happened.
+  Result<void> unmarkWhenInVain() {
+    const MigrateOutcome& moved = outcome_.moved;
+    if (!moved.error || outcome_.was_drained || moved.services.empty()) return {};
+    const ServiceMoves& first = moved.services.front();
+    const bool in_vain =
+        !first.outcome || (first.outcome->error && first.outcome->error->code == Code::kRolledBack);
+    if (!in_vain) return {};
+    CCTL_CHECK(updateHostMark(operation_.registers, request_.host,
+                              [](HostMark& mark) { mark = HostMark{}; }));
+    outcome_.marked = false;
+    return {};
+  }
+
+  Operation& operation_;
+  const DrainRequest& request_;
+  std::vector<ServiceMoves> services_;
+  DrainOutcome outcome_;
+};
+
+// Of what the drain stopped: what is still stopped, and still belongs there.
+Result<std::vector<Target>> stillStopped(Operation& operation, const HostName& host,
+                                         const HostMark& mark) {
+  std::vector<Target> targets;
+  for (const InstanceId& id : mark.stopped) {
+    if (operation.inventory().findService(id.service) == nullptr) continue;
+    CCTL_TRY(const Desired desired, readDesired(operation.registers, id.service));
+    const auto placed = desired.placement.find(id.index);
+    if (placed != desired.placement.end() && placed->second == host.str() &&
+        desired.held.count(id.index) != 0)
+      targets.push_back({id.service, id.index});
+  }
+  return targets;
+}
+
+}  // namespace
+
+Result<MigrateOutcome> migrate(Operation& operation, const MigrateRequest& request) {
+  const Inventory& inventory = operation.inventory();
+  CCTL_TRY(const Manifest* manifest, inventory.service(request.target.service.str()));
+  if (!request.from && !request.target.index)
+    return fail(Code::kUsage, "say which: {}/INDEX, or --from HOST for all of it there",
+                request.target.service);
+  operation.fleet.begin(inventory.registry_hosts, Need::kShim);
+  CCTL_TRY(const AllDesired all, readAllDesired(operation.registers));
+  CCTL_TRY(const std::set<HostName> closed, readDrained(operation.registers));
+  CCTL_TRY(const Desired desired, readDesired(operation.registers, manifest->service));
+  CCTL_TRY(const std::vector<Placed> chosen, chooseInstances(request, desired));
+  MoveInput input = moveInput(inventory, *manifest, all, closed);
+  ServiceMoves moves{manifest->service, Version(desired.version), {}, std::nullopt};
+  for (const Placed& placed : chosen) {
+    CCTL_TRY(const Move move, planMove(input, placed, request.to));
+    moves.moves.push_back(move);
+  }
+  const MoveSettings settings{"migrate", request.lock_wait, request.skip_unreachable,
+                              request.dry_run};
+  CCTL_TRY(MigrateOutcome outcome,
+           carryOutAll(operation, settings, {moves}, [] { return Result<void>(); }));
+  if (outcome.error && !outcome.services.front().outcome) return fail(*outcome.error);
+  return outcome;
+}
+
+Result<DrainOutcome> drain(Operation& operation, const DrainRequest& request) {
+  return Drain(operation, request).run();
+}
+
+Result<UndrainOutcome> undrain(Operation& operation, const HostName& host, Millis lock_wait,
+                               bool dry_run) {
+  operation.fleet.begin(operation.inventory().registry_hosts, Need::kShim);
+  CCTL_TRY(const HostMark mark, readHostMark(operation.registers, host));
+  UndrainOutcome outcome;
+  outcome.was_drained = mark.drained;
+  CCTL_TRY(const std::vector<Target> targets, stillStopped(operation, host, mark));
+  if (dry_run) {
+    for (const Target& target : targets)
+      outcome.started.push_back({target.service, target.index.value_or(0)});
+    return outcome;
+  }
+  if (!mark.drained) return outcome;
+  // What was stopped is kept until it runs again: an undrain that is killed can be repeated.
+  if (!targets.empty()) {
+    LifecycleRequest request;
+    request.action = Action::kStart;
+    request.targets = targets;
+    request.lock_wait = lock_wait;
+    CCTL_TRY(LifecycleOutcome started, lifecycle(operation, request));
+    outcome.started = std::move(started.done);
+    outcome.failures = std::move(started.failures);
+    outcome.error = started.error;
+  }
+  CCTL_CHECK(updateHostMark(operation.registers, host, [](HostMark& gone) { gone = HostMark{}; }));
+  return outcome;
+}
+
+}  // namespace cctl::ops
