@@ -63,7 +63,7 @@ class Retire {
     for (const Placed& placed : placementOf(service_, desired))
       if (operation_.inventory().findHost(placed.host)) concerned.push_back(placed.host);
     CCTL_TRY(ConcernedHosts usable,
-             awaitConcerned(operation_, concerned, request_.skip_unreachable));
+             awaitConcerned(operation_, concerned, request_.skip_unreachable ? kAnyNumber : 0));
     outcome_.skipped = std::move(usable.skipped);
     HostErrors unreachable;  // told with the names that they miss
     hosts_ = connectedOf(operation_.fleet, allHosts(operation_.inventory()), unreachable);
