@@ -1,0 +1,104 @@
+"""migrate, drain and undrain through the real binary on real test hosts."""
+
+import os
+import unittest
+
+from harness import Cluster, namespaces_permitted
+
+GROUPS = """
+groups: {pool: "host[1-3]", pair: "host[1-2]"}
+"""
+
+
+@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
+class MoveTest(unittest.TestCase):
+    """One cluster for all; every test has a service of its own, and leaves no host drained."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.c = Cluster(3)
+        cls.c.append("cluster.yaml", GROUPS)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.c.close()
+
+    def tearDown(self):
+        for host in ("host1", "host2", "host3"):
+            self.c.run("undrain", host)
+        services = os.path.join(self.c.inventory, "services")
+        for name in os.listdir(services):
+            os.unlink(os.path.join(services, name))
+        self.c.run("apply", "-y")
+
+    def deployed(self, service, place, **manifest):
+        self.c.web(service, place=place, **manifest)
+        self.c.release(service, "1.0.0")
+        self.c.run("deploy", service, "1.0.0")
+
+    def hosts(self, service):
+        return {i: s["host"] for i, s in self.c.instances(service).items()}
+
+    def test_migrate_moves_one_and_touches_no_other(self):
+        self.deployed("mig", "{group: pool, count: 2}")
+        before = self.c.instances("mig")
+        self.assertEqual(self.hosts("mig"), {"mig/0": "host1", "mig/1": "host2"})
+        dry = self.c.run("migrate", "mig/0", "--from", "host1", "--to", "host3", "--dry-run")
+        self.assertIn("mig/0 would move: host1 → host3", dry.stdout)
+        self.assertEqual(self.hosts("mig"), {"mig/0": "host1", "mig/1": "host2"})
+        done = self.c.run("migrate", "mig/0", "--from", "host1", "--to", "host3")
+        self.assertIn("mig/0 moved: host1 → host3", done.stdout)
+        self.assertEqual(self.hosts("mig"), {"mig/0": "host3", "mig/1": "host2"})
+        self.assertEqual(self.c.instances("mig")["mig/1"]["pid"], before["mig/1"]["pid"])
+        self.assertEqual({e["host"] for e in self.c.endpoints("mig")}, {"host2", "host3"})
+        self.assertEqual(self.c.processes(1, "services/mig/"), [])
+        # It stays there: placement is sticky.
+        self.assertIn("nothing to do", self.c.run("apply", "mig").stdout)
+        self.c.run("migrate", "mig/0", "--from", "host1", "--to", "host2", check=64)
+
+    def test_what_cannot_leave_is_refused_left_or_stopped(self):
+        self.deployed("pinned", "{hosts: [host1, host2]}")
+        refused = self.c.run("drain", "host1", "-y", check=77)
+        self.assertIn("pinned/0 cannot leave host1", refused.stderr)
+        self.assertIn("clusterctl apply pinned", refused.stderr)
+        self.assertFalse(any(h["drained"] for h in self.c.json("status")["hosts"]))
+        self.c.run("migrate", "pinned/0", "--to", "host2", check=77)
+        self.c.run("drain", "host1", "--stop", check=64)  # no terminal, no -y
+        self.c.run("drain", "host1", "-y", "--leave")
+        self.assertEqual(len(self.c.endpoints("pinned")), 2)
+        self.c.run("drain", "host1", "-y", "--stop")
+        self.assertEqual([e["instance"] for e in self.c.endpoints("pinned")], ["pinned/1"])
+        self.assertEqual(self.c.processes(1, "services/pinned/"), [])
+        self.assertIn("pinned/0: started", self.c.run("undrain", "host1").stdout)
+        self.assertEqual(len(self.c.endpoints("pinned")), 2)
+
+    def test_drain_moves_all_and_keeps_new_ones_away(self):
+        self.deployed("one", "{group: pool, count: 2}")
+        self.deployed("two", "{group: pair, count: 1}")
+        done = self.c.json("drain", "host1", "-y")
+        self.assertTrue(done["drained"])
+        self.assertEqual(self.c.processes(1, "services/one/") + self.c.processes(1, "services/two/"), [])
+        self.assertEqual(self.hosts("two"), {"two/0": "host2"})
+        self.deployed("three", "{group: pool, count: 3}")
+        self.assertNotIn("host1", self.hosts("three").values())
+        self.assertIn("host1: drained by", self.c.run("status").stdout)
+        self.c.run("undrain", "host1")
+        self.assertNotIn("drained", self.c.run("status").stdout)
+
+    def test_a_move_that_fails_leaves_all_as_it_was(self):
+        self.deployed("stays", "{group: pool, count: 1}", start_timeout="2s")
+        before = self.c.endpoints("stays")
+        path = f"{self.c.inventory}/services/stays.yaml"
+        with open(path) as file:
+            text = file.read()
+        with open(path, "w") as file:
+            file.write(text.replace("[bin/server", "[/bin/false"))
+        self.c.run("drain", "host1", "-y", check=3)
+        self.assertEqual(self.c.endpoints("stays"), before)
+        self.assertFalse(any(h["drained"] for h in self.c.json("status")["hosts"]))
+        with open(path, "w") as file:
+            file.write(text)
+
+
+if __name__ == "__main__":
+    unittest.main()
