@@ -8,6 +8,8 @@ std::vector<Command> commandTable() {
   std::vector<Command> table;
   for (auto part :
        {inventoryCommands(), hostCommands(), doctorCommands(), releaseCommands(), changeCommands(),
+        moveCommands(), planCommands(), playCommands(), watchCommands(), nameCommands(),
+        registryCommands(), coreCommands(), recordCommands(), retireCommands()})
     table.insert(table.end(), std::make_move_iterator(part.begin()),
                  std::make_move_iterator(part.end()));
   return table;
