@@ -228,7 +228,7 @@ int reportResult(Context& context, const Result<int>& code) {
 }
 
 int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimImage& shim,
-                   CancelToken& cancel) {
+                   CancelToken& cancel, const StepHook& on_step) {
   std::vector<Command> table = commandTable();
   table.push_back(versionCommand());
   auto parsed = parseCommandLine(table, arguments);
@@ -240,7 +240,7 @@ int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimIma
     fmt::print("{}", parsed->text);
     return arguments.empty() ? kExitUsage : kExitOk;
   }
-  Context context(parsed->globals, typedText(arguments), shim, cancel);
+  Context context(parsed->globals, typedText(arguments), shim, cancel, on_step);
   return reportResult(context, parsed->run(context));
 }
 

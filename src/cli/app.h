@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cli/command.h"
+#include "cli/program.h"
 
 namespace cctl::cli {
 
@@ -24,6 +25,6 @@ int reportResult(Context& context, const Result<int>& code);
 
 // Parses, runs and reports an error; returns the exit code. `arguments` without the program name.
 int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimImage& shim,
-                   CancelToken& cancel);
+                   CancelToken& cancel, const StepHook& on_step = {});
 
 }  // namespace cctl::cli

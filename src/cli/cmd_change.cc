@@ -1,5 +1,6 @@
 // deploy, start, stop, restart, reload, signal
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
@@ -10,6 +11,7 @@
 #include "ops/deploy.h"
 #include "ops/lifecycle.h"
 #include "ops/release_source.h"
+#include "ops/rollback.h"
 #include "ops/without_quorum.h"
 
 namespace cctl::cli {
@@ -39,6 +41,7 @@ Json deployJson(const ops::DeployRequest& request, const ops::DeployOutcome& out
           {"failures", failures},
           {"skipped_hosts", skipped},
           {"missed_hosts", missed},
+          {"evidence", outcome.evidence},
           {"error", outcome.error ? Json(outcome.error->message) : Json()},
           {"exit", exit_code},
           {"milliseconds", outcome.took.count()}};
@@ -102,12 +105,21 @@ struct DeployOptions {
   bool skip_unreachable = false;
   bool force = false;
   bool no_rollback = false;
+  std::string evidence;
 };
 
-Result<int> runDeploy(Context& context, const DeployOptions& options) {
+// $XDG_STATE_HOME/clusterctl/evidence; empty without a home.
+std::string evidenceDirectory(const DeployOptions& options) {
+  if (!options.evidence.empty()) return options.evidence;
+  const char* state = std::getenv("XDG_STATE_HOME");
+  if (state && *state == '/') return std::string(state) + "/clusterctl/evidence";
+  const char* home = std::getenv("HOME");
+  return home && *home ? std::string(home) + "/.local/state/clusterctl/evidence" : "";
+}
+
+Result<ops::DeployRequest> deployRequest(Context& context, const DeployOptions& options) {
   ops::DeployRequest request;
   CCTL_TRY(request.service, parseServiceName(options.service));
-  CCTL_TRY(request.version, parseVersion(options.version));
   CCTL_TRY(const Inventory* inventory, context.inventory());
   CCTL_CHECK(inventory->service(options.service));
   CCTL_TRY(request.lock_wait, context.lockWait());
@@ -115,11 +127,12 @@ Result<int> runDeploy(Context& context, const DeployOptions& options) {
   request.dry_run = context.globals().dry_run;
   request.force = options.force;
   request.roll_back = !options.no_rollback;
-  CCTL_TRY(const ops::ReleaseSource release,
-           ops::loadRelease(*inventory, request.service, request.version, SystemClock().wall()));
-  CCTL_TRY(ops::Operation * operation, context.operation());
-  operation->reason += ops::signedOffText(release);
-  CCTL_TRY(const ops::DeployOutcome outcome, ops::deploy(*operation, request, release));
+  request.evidence = evidenceDirectory(options);
+  return request;
+}
+
+int showDeploy(Context& context, const ops::DeployRequest& request,
+               const ops::DeployOutcome& outcome) {
   const int exit_code = deployExitCode(outcome);
   warnMissed(context, outcome.missed);
   if (context.json()) {
@@ -129,20 +142,67 @@ Result<int> runDeploy(Context& context, const DeployOptions& options) {
   std::string text =
       request.dry_run ? planText(outcome.planned, outcome.plan, context.painter()) : "";
   for (const ops::InstanceFailure& failure : outcome.failures) text += failureText(failure);
+  for (const std::string& path : outcome.evidence) text += fmt::format("evidence: {}\n", path);
   context.print(text + deployResult(request, outcome));
   return exit_code;
+}
+
+Result<int> runDeploy(Context& context, const DeployOptions& options) {
+  CCTL_TRY(ops::DeployRequest request, deployRequest(context, options));
+  CCTL_TRY(request.version, parseVersion(options.version));
+  CCTL_TRY(const Inventory* inventory, context.inventory());
+  CCTL_TRY(const ops::ReleaseSource release,
+           ops::loadRelease(*inventory, request.service, request.version, SystemClock().wall()));
+  CCTL_TRY(ops::Operation * operation, context.operation());
+  operation->reason += ops::signedOffText(release);
+  CCTL_TRY(const ops::DeployOutcome outcome, ops::deploy(*operation, request, release));
+  return showDeploy(context, request, outcome);
+}
+
+void addDeployOptions(CLI::App& app, DeployOptions& options) {
+  app.add_flag("--skip-unreachable", options.skip_unreachable,
+               "Leave out hosts that cannot be reached");
+  app.add_flag("--no-rollback", options.no_rollback,
+               "When it fails, leave the instances that are done as they are");
+  app.add_option("--evidence", options.evidence,
+                 "Where what tells why it failed is kept ($XDG_STATE_HOME/clusterctl/evidence)");
 }
 
 Run defineDeploy(CLI::App& app) {
   auto options = std::make_shared<DeployOptions>();
   app.add_option("SERVICE", options->service, "Service")->required();
   app.add_option("VERSION", options->version, "A version of the release store")->required();
-  app.add_flag("--skip-unreachable", options->skip_unreachable,
-               "Leave out hosts that cannot be reached");
-  app.add_flag("--no-rollback", options->no_rollback,
-               "When it fails, leave the instances that are done as they are");
+  addDeployOptions(app, *options);
   app.add_flag("--force", options->force, "Replace also instances that are as they should be");
   return [options](Context& context) { return runDeploy(context, *options); };
+}
+
+// ---- rollback --------------------------------------------------------------------------------
+
+Result<int> runRollback(Context& context, const DeployOptions& options) {
+  CCTL_TRY(ops::DeployRequest request, deployRequest(context, options));
+  std::optional<Version> version;
+  if (!options.version.empty()) {
+    CCTL_TRY(version, parseVersion(options.version));
+  }
+  CCTL_TRY(ops::Operation * operation, context.operation());
+  CCTL_TRY(const ops::RollbackOutcome outcome, ops::rollback(*operation, request, version));
+  request.version = outcome.version;
+  if (outcome.differs && !outcome.deploy.error)
+    context.progress().warning(
+        request.service.str(),
+        fmt::format("runs as it was with {}; the inventory says otherwise by now, and the next "
+                    "deploy or apply follows the inventory",
+                    outcome.version));
+  return showDeploy(context, request, outcome.deploy);
+}
+
+Run defineRollback(CLI::App& app) {
+  auto options = std::make_shared<DeployOptions>();
+  app.add_option("SERVICE", options->service, "Service")->required();
+  app.add_option("VERSION", options->version, "A version that was good (default: the last one)");
+  addDeployOptions(app, *options);
+  return [options](Context& context) { return runRollback(context, *options); };
 }
 
 // ---- start, stop, restart, reload, signal ------------------------------------------------------
@@ -276,6 +336,7 @@ std::vector<Command> changeCommands() {
        "Change",
        defineDeploy,
        {}},
+      {"rollback", "Back to the last good version, as it was", "Change", defineRollback, {}},
       {"start", "Start what was stopped", "Change", defineLifecycle(Action::kStart), {}},
       {"stop", "Stop; it stays so until started", "Change", defineLifecycle(Action::kStop), {}},
       {"restart", "Restart, batch by batch", "Change", defineLifecycle(Action::kRestart), {}},

@@ -6,6 +6,7 @@
 #include "cli/exit_codes.h"
 #include "cli/report.h"
 #include "ops/inspect.h"
+#include "ops/prune.h"
 #include "release/needs.h"
 #include "release/release_store.h"
 #include "transport/fan_out.h"
@@ -150,6 +151,88 @@ std::function<Run(CLI::App&)> defineNamed(Result<int> (*run)(Context&, const Rel
   };
 }
 
+// ---- prune -----------------------------------------------------------------------------------
+
+struct PruneOptions {
+  std::string service;
+  size_t keep = 3;
+};
+
+Json pruneJson(const ServiceName& service, const ops::PruneOutcome& outcome, bool dry_run) {
+  Json removed = Json::array(), kept = Json::array(), unreachable = Json::array();
+  for (const auto& item : outcome.items)
+    (item.kept_by.empty() ? removed : kept)
+        .push_back({{"where", item.where},
+                    {"version", item.version},
+                    {"size", item.size},
+                    {"kept_by", item.kept_by}});
+  for (const auto& [host, error] : outcome.unreachable) unreachable.push_back(host.str());
+  return {{"format", 1},
+          {"service", service.str()},
+          {"dry_run", dry_run},
+          {"removed", removed},
+          {"kept", kept},
+          {"specs", outcome.specs},
+          {"unreachable_hosts", unreachable}};
+}
+
+std::string pruneText(const ServiceName& service, const ops::PruneOutcome& outcome, bool dry_run) {
+  std::string text;
+  uint64_t size = 0;
+  size_t count = 0;
+  for (const auto& item : outcome.items) {
+    const bool kept = !item.kept_by.empty();
+    text += fmt::format("{} {} in {}: {}\n", service, item.version, item.where,
+                        kept      ? "stays, " + item.kept_by
+                        : dry_run ? "would go"
+                                  : "removed");
+    if (!kept) size += item.size, ++count;
+  }
+  for (const auto& [host, error] : outcome.unreachable)
+    text += fmt::format("{}: not pruned, and so neither is the local store: {}\n", host,
+                        printable(error.message));
+  return text + fmt::format("{}: {} and {} {}, {}\n", service, counted(count, "release"),
+                            counted(static_cast<size_t>(outcome.specs), "spec"),
+                            dry_run ? "would go" : "removed", humanSize(size));
+}
+
+Result<int> pruneOne(Context& context, ops::Operation& operation, const ServiceName& service,
+                     size_t keep) {
+  const bool dry_run = context.globals().dry_run;
+  CCTL_TRY(const Millis wait, context.lockWait());
+  CCTL_TRY(const ops::PruneOutcome outcome, ops::prune(operation, {service, keep, dry_run, wait}));
+  context.print(context.json() ? dumpJson(pruneJson(service, outcome, dry_run)) + "\n"
+                               : pruneText(service, outcome, dry_run));
+  return outcome.unreachable.empty() ? kExitOk : kExitUnreachable;
+}
+
+Result<int> runPrune(Context& context, const PruneOptions& options) {
+  CCTL_TRY(const Inventory* inventory, context.inventory());
+  std::vector<ServiceName> services;
+  for (const auto& [name, manifest] : inventory->services)
+    if (options.service.empty() || name.str() == options.service) services.push_back(name);
+  if (services.empty()) CCTL_CHECK(inventory->service(options.service));
+  if (!context.globals().dry_run)
+    CCTL_CHECK(context.confirm(fmt::format(
+        "Remove releases of {} that nothing runs or goes back to, here and on every host?",
+        options.service.empty() ? "all services" : options.service)));
+  CCTL_TRY(ops::Operation * operation, context.operation());
+  int code = kExitOk;
+  for (const ServiceName& service : services) {
+    CCTL_TRY(const int one, pruneOne(context, *operation, service, options.keep));
+    code = std::max(code, one);
+  }
+  return code;
+}
+
+Run definePrune(CLI::App& app) {
+  auto options = std::make_shared<PruneOptions>();
+  app.add_option("SERVICE", options->service, "Only of this service");
+  app.add_option("--keep", options->keep,
+                 "So many of the newest in the local store, and of the newest good ones, stay (3)");
+  return [options](Context& context) { return runPrune(context, *options); };
+}
+
 // ---- verify ----------------------------------------------------------------------------------
 
 // What one line of `verify` says of an installed release or a running process.
@@ -233,7 +316,8 @@ std::vector<Command> releaseCommands() {
   std::vector<Command> store = {
       {"add", "Add a directory or a file as a version", "", defineAdd, {}},
       {"list", "List what is there", "", defineList, {}},
-      {"show", "Show one release: files, digests, what it needs", "", defineNamed(runShow), {}}};
+      {"show", "Show one release: files, digests, what it needs", "", defineNamed(runShow), {}},
+      {"prune", "Remove releases that nothing runs or goes back to", "", definePrune, {}}};
   for (Command& command : signOffCommands()) store.push_back(std::move(command));
   return {
       {"release", "The store of immutable, digested, signed releases", "Releases", {}, store},

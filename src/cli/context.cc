@@ -47,11 +47,13 @@ std::optional<std::string> askPassphrase(const std::string& key_file) {
 
 }  // namespace
 
-Context::Context(Globals globals, std::string typed, ops::ShimImage shim, CancelToken& cancel)
+Context::Context(Globals globals, std::string typed, ops::ShimImage shim, CancelToken& cancel,
+                 StepHook on_step)
     : globals_(std::move(globals)),
       typed_(std::move(typed)),
       shim_(std::move(shim)),
       cancel_(cancel),
+      on_step_(std::move(on_step)),
       painter_(wantsColour(globals_.colour)),
       progress_(stderr, ::isatty(STDERR_FILENO) != 0 && ::isatty(STDOUT_FILENO) != 0, painter_,
                 verbosityOf(globals_)) {}
@@ -121,7 +123,7 @@ Result<ops::Operation*> Context::operation() {
   CCTL_CHECK(registers());
   fenced_registers_ = std::make_unique<ops::FencedRegisters>(*registers_);
   operation_.reset(new ops::Operation{*fleet, *fenced_registers_, progress_, &cancel_,
-                                      ops::currentIdentity(), typed_});
+                                      ops::currentIdentity(), typed_, on_step_});
   return operation_.get();
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/cancel.h"
+#include "cli/program.h"
 #include "cli/terminal.h"
 #include "model/inventory.h"
 #include "ops/fleet.h"
@@ -36,7 +37,8 @@ struct Globals {
 class Context {
  public:
   // `typed` is the command line as typed, for records. `cancel` must outlive this.
-  Context(Globals globals, std::string typed, ops::ShimImage shim, CancelToken& cancel);
+  Context(Globals globals, std::string typed, ops::ShimImage shim, CancelToken& cancel,
+          StepHook on_step = {});
 
   const Globals& globals() const { return globals_; }
   bool json() const { return globals_.output != OutputFormat::kText; }
@@ -76,6 +78,7 @@ class Context {
   const std::string typed_;
   const ops::ShimImage shim_;
   CancelToken& cancel_;
+  const StepHook on_step_;
   const Painter painter_;
   Progress progress_;
   std::string* captured_ = nullptr;

@@ -55,6 +55,10 @@ inline std::string specDir(std::string_view root, std::string_view service,
                            std::string_view digest) {
   return join(specsDir(root, service), digest);
 }
+inline std::string specText(std::string_view root, std::string_view service,
+                            std::string_view digest) {
+  return join(specDir(root, service, digest), "spec.json");
+}
 
 // ---- instances ----
 inline std::string instancesDir(std::string_view root, std::string_view service) {

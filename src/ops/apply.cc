@@ -155,7 +155,8 @@ Result<void> planPresent(Operation& operation, const ApplyRequest& request, Serv
   plan.desired_revision = desired.revision;
   plan.unfinished = desired.rolling_to;
   if (desired.version.empty()) return {};
-  CCTL_TRY(plan.release_digest, readReleaseDigest(operation.registers, plan.service, plan.version));
+  CCTL_TRY(const auto digest, readReleaseDigest(operation.registers, plan.service, plan.version));
+  plan.release_digest = digest.value_or("");
   CCTL_TRY(const ServiceEndpoints endpoints, readEndpoints(operation.registers, plan.service));
   plan.endpoints_revision = endpoints.revision;
   DeployRequest dry = deployRequest(plan, request);

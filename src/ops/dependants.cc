@@ -8,6 +8,7 @@
 #include "ops/change.h"
 #include "ops/probe.h"
 #include "ops/render.h"
+#include "ops/specs.h"
 #include "transport/fan_out.h"
 
 namespace cctl::ops {
@@ -79,14 +80,34 @@ class Refresher {
     if (!running && running.error().code == Code::kNotFound) return std::nullopt;
     if (!running) return fail(running.error());
     CCTL_TRY(protocol::GenerationSpec fresh,
-             renderGeneration(*host, {&operation_.inventory(), &manifest_, placed.instance,
-                                      Version(running->version), running->release_digest,
-                                      running->generation, running->ports, &endpoints}));
+             renderAgain(placed.instance, *host, *running, endpoints));
     if (fresh.config == running->config && fresh.argv == running->argv && fresh.env == running->env)
       return std::nullopt;
     // An edit of the manifest that waits for its own deploy is no stale endpoint.
     if (why_ == Why::kLookedFor && fresh.spec_digest != running->spec_digest) return std::nullopt;
     return Stale{placed.instance, host, std::move(fresh)};
+  }
+
+  // Of the spec that runs, which need not be what the inventory says by now: only the endpoints are
+  // today's.
+  Result<protocol::GenerationSpec> renderAgain(const InstanceId& id, HostConnection& host,
+                                               const protocol::GenerationSpec& running,
+                                               const EndpointsByService& endpoints) {
+    const Version version(running.version);
+    GenerationRequestInput input{
+        &operation_.inventory(), &manifest_,    id,        version, running.release_digest,
+        running.generation,      running.ports, &endpoints};
+    if (running.spec_digest == specDigest(operation_.inventory(), manifest_, version))
+      return renderGeneration(host, input);
+    auto spec = fetchSpec(operation_, id.service, running.spec_digest, {host.name});
+    // A generation from before specs were kept on hosts.
+    if (!spec) return renderGeneration(host, input);
+    const Inventory then = withSpec(operation_.inventory(), std::move(*spec));
+    CCTL_TRY(input.manifest, then.service(id.service.str()));
+    CCTL_TRY(const EndpointsByService its_own, endpointsFor(operation_.registers, *input.manifest));
+    input.inventory = &then;
+    input.endpoints = &its_own;
+    return renderGeneration(host, input);
   }
 
   // Of several there is always one that is left alone.

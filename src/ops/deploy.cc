@@ -7,7 +7,9 @@
 #include "model/spec.h"
 #include "ops/change.h"
 #include "ops/dependants.h"
+#include "ops/evidence.h"
 #include "ops/probe.h"
+#include "ops/specs.h"
 #include "ops/sync.h"
 
 namespace cctl::ops {
@@ -21,8 +23,14 @@ void addMissing(std::vector<HostName>& hosts, const std::vector<HostName>& more)
 class Deploy {
  public:
   Deploy(Operation& operation, const DeployRequest& request, const ReleaseSource& release,
-         const Manifest& manifest)
-      : operation_(operation), request_(request), release_(release), manifest_(manifest) {}
+         const Inventory& inventory, const Manifest& manifest)
+      : timeline_(operation.events),
+        operation_{operation.fleet,    operation.registers, timeline_,        operation.cancel,
+                   operation.identity, operation.reason,    operation.on_step},
+        request_(request),
+        release_(release),
+        inventory_(inventory),
+        manifest_(manifest) {}
 
   Result<DeployOutcome> run() {
     const auto before = std::chrono::steady_clock::now();
@@ -43,7 +51,6 @@ class Deploy {
     addMissing(order, eligibleHosts(inventory, manifest_));
     addMissing(order, allHosts(inventory));
     operation_.fleet.begin(order, request_.dry_run ? Need::kShim : Need::kPlaced);
-    if (request_.dry_run) return place();
     return place();
   }
 
@@ -74,7 +81,7 @@ class Deploy {
   Result<Placement> wanted(const Desired& desired) {
     if (request_.moves.empty()) {
       CCTL_TRY(const std::set<HostName> drained, readDrained(operation_.registers));
-      return placeInstances(operation_.inventory(), manifest_,
+      return placeInstances(inventory_, manifest_,
                             placementOf(request_.service, desired), {}, drained);
     }
     if (desired.version != request_.version.str())
@@ -110,6 +117,7 @@ class Deploy {
   }
 
   Result<void> push() {
+    operation_.reached("fix digest");
     CCTL_CHECK(fixReleaseDigest(operation_.registers, request_.service, request_.version,
                                 release_.info.digest));
     std::vector<HostConnection*> targets;
@@ -117,7 +125,11 @@ class Deploy {
       if (isPlacedOn(host->name)) targets.push_back(host);
     operation_.events.phase(fmt::format("pushing {} {} to {}", request_.service, request_.version,
                                         counted(targets.size(), "host")));
-    return pushToAll(operation_, release_, targets);
+    operation_.reached("push");
+    CCTL_CHECK(pushToAll(operation_, release_, targets));
+    operation_.reached("push spec");
+    return pushSpec(operation_, request_.service,
+                    canonicalSpec(inventory_, manifest_, request_.version), targets);
   }
 
   bool isPlacedOn(const HostName& host) const {
@@ -142,8 +154,8 @@ class Deploy {
     input.version = request_.version;
     for (const Placed& placed : placement_)
       if (!isSkipped(placed.host)) input.placement.push_back(placed);
-    CCTL_TRY(input.observed, observe(operation_, hosts_, operation_.inventory(), manifest_,
-                                     request_.version, release_.info.digest));
+    CCTL_TRY(input.observed, observe(operation_, hosts_, inventory_, manifest_, request_.version,
+                                     release_.info.digest));
     std::erase_if(input.observed,
                   [this](const ObservedInstance& one) { return !isConcerned(one.id.index); });
     input.held = held_;
@@ -160,6 +172,7 @@ class Deploy {
   }
 
   Result<void> lockedRun() {
+    operation_.reached("lock");
     return runChange(
         operation_,
         {request_.action, {request_.service}, request_.lock_wait, request_.version.str()},
@@ -179,7 +192,11 @@ class Deploy {
     CCTL_CHECK(makePlan());
     if (request_.approve) CCTL_CHECK(request_.approve(outcome_.planned, outcome_.plan));
     CCTL_CHECK(markBegun());
-    Rollout rollout(operation_, rolloutInput(), change.lease(request_.service));
+    RolloutInput input = rolloutInput();
+    const Rollout* running = nullptr;
+    input.before_undo = [&](const Error& cause) { keepEvidence(*running, cause); };
+    Rollout rollout(operation_, std::move(input), change.lease(request_.service));
+    running = &rollout;
     auto done = rollout.run(outcome_.plan);
     outcome_.failures = rollout.failures();
     if (!done) outcome_.error = done.error();
@@ -191,7 +208,7 @@ class Deploy {
 
   RolloutInput rolloutInput() const {
     RolloutInput input;
-    input.inventory = &operation_.inventory();
+    input.inventory = &inventory_;
     input.manifest = &manifest_;
     input.version = request_.version;
     input.release_digest = release_.info.digest;
@@ -201,9 +218,34 @@ class Deploy {
     return input;
   }
 
+  // Nothing has been put back yet: what failed can still be asked.
+  void keepEvidence(const Rollout& rollout, const Error& cause) {
+    if (request_.evidence.empty()) return;
+    EvidenceInput input{request_.service,
+                        request_.version,
+                        outcome_.previous_version,
+                        begun_,
+                        cause,
+                        &timeline_,
+                        rollout.failures(),
+                        {},
+                        {}};
+    for (const auto& [id, running] : rollout.started()) input.fresh[id] = running.generation;
+    for (const Wave& wave : outcome_.plan.waves)
+      for (const Step& step : wave.steps)
+        if (const auto* stop = std::get_if<StopStep>(&step))
+          for (const OldGeneration& old : stop->items) input.old[old.id] = old.generation;
+    auto written = writeEvidence(operation_, input, request_.evidence);
+    if (written)
+      outcome_.evidence.push_back(*written);
+    else
+      operation_.events.warning("", "no evidence was kept: " + written.error().message);
+  }
+
   // From here on, a run that is killed leaves a mark that the next one and `status` see.
   Result<void> markBegun() {
     if (outcome_.plan.empty()) return {};
+    operation_.reached("mark begun");
     return changeDesired([&](Desired& desired) {
       if (!desired.rolling_to.empty())
         operation_.events.warning(
@@ -218,6 +260,7 @@ class Deploy {
   }
 
   Result<void> finish(bool done) {
+    operation_.reached("record");
     auto recorded = changeDesired([&](Desired& desired) {
       const bool unfinished = outcome_.error && outcome_.error->code != Code::kRolledBack;
       if (!unfinished) desired.rolling_to.clear(), desired.rolling_by.clear();
@@ -229,13 +272,15 @@ class Deploy {
         desired.placement[placed.instance.index] = placed.host.str();
       if (!request_.moves.empty()) return;
       desired.version = request_.version.str();
-      desired.spec_digest = specDigest(operation_.inventory(), manifest_, request_.version);
-      desired.last_good = request_.version.str();
+      desired.spec_digest = specDigest(inventory_, manifest_, request_.version);
+      if (outcome_.ready > 0 || outcome_.instances == 0)
+        recordGood(desired, {request_.version.str(), desired.spec_digest, SystemClock().wall()});
       std::erase_if(desired.placement, [this](const auto& one) { return !isPlaced(one.first); });
     });
     if (!recorded && !outcome_.error)
       outcome_.error = Error{Code::kPartial, "all instances run, but the registry was not told: " +
                                                  recorded.error().message};
+    operation_.reached("tell hosts");
     outcome_.missed = tellEveryHost(operation_);
     refreshStale(operation_);
     return {};
@@ -246,14 +291,17 @@ class Deploy {
     return {};
   }
 
-  Operation& operation_;
+  Timeline timeline_;
+  Operation operation_;  // the caller's, with a memory of what was told
   const DeployRequest& request_;
   const ReleaseSource& release_;
+  const Inventory& inventory_;  // the manifest's; of hosts and what others are, the operation's
   const Manifest& manifest_;
   Placement placement_;
   std::vector<int> held_;
   std::vector<HostName> concerned_;
   std::vector<HostConnection*> hosts_;
+  const WallTime begun_ = SystemClock().wall();
   DeployOutcome outcome_;
 };
 
@@ -261,8 +309,9 @@ class Deploy {
 
 Result<DeployOutcome> deploy(Operation& operation, const DeployRequest& request,
                              const ReleaseSource& release) {
-  CCTL_TRY(const Manifest* manifest, operation.inventory().service(request.service.str()));
-  return Deploy(operation, request, release, *manifest).run();
+  const Inventory& inventory = request.inventory ? *request.inventory : operation.inventory();
+  CCTL_TRY(const Manifest* manifest, inventory.service(request.service.str()));
+  return Deploy(operation, request, release, inventory, *manifest).run();
 }
 
 }  // namespace cctl::ops

@@ -16,8 +16,10 @@ struct DeployRequest {
   Version version;
   Millis lock_wait{0};
   bool skip_unreachable = false;
-  bool dry_run = false;   // ends after the plan: places, pushes and locks nothing
-  bool force = false;     // replaces also what is up to date
+  bool dry_run = false;                  // ends after the plan: places, pushes and locks nothing
+  bool force = false;                    // replaces also what is up to date
+  const Inventory* inventory = nullptr;  // that is rolled out; nullptr: the operation's
+  std::string evidence;   // directory for what tells why it failed; empty: none is kept
   bool roll_back = true;  // false: stop where it failed, and leave what was done
   // Instances that go to other hosts. With any, nothing else of the service is touched, and the
   // version must be the one that is deployed.
@@ -34,9 +36,10 @@ struct DeployOutcome {
   int instances = 0;             // that should run
   int ready = 0;                 // of these, on the wanted version when it ended
   std::vector<InstanceFailure> failures;
-  std::vector<HostName> skipped;  // unreachable, left out as allowed, or lost on the way
-  HostErrors missed;              // hosts that were not told the new endpoints
-  std::optional<Error> error;     // why it is not what was asked; kRolledBack, kPartial, …
+  std::vector<HostName> skipped;      // unreachable, left out as allowed, or lost on the way
+  HostErrors missed;                  // hosts that were not told the new endpoints
+  std::vector<std::string> evidence;  // directories that were written
+  std::optional<Error> error;         // why it is not what was asked; kRolledBack, kPartial, …
   Millis took{0};
 };
 

@@ -41,6 +41,13 @@ Desired desiredFrom(const Json& json) {
   desired.version = json.at("version");
   desired.spec_digest = json.at("spec");
   desired.last_good = json.at("last_good");
+  if (const auto good = json.find("good"); good != json.end()) {
+    for (const Json& one : *good)
+      desired.good.push_back({one.at("version"), one.at("spec"),
+                              parseTime(one.at("at").get<std::string>()).value_or(WallTime{})});
+  } else if (!desired.last_good.empty()) {  // written before there was a list
+    desired.good.push_back({desired.last_good, desired.spec_digest, WallTime{}});
+  }
   for (const auto& [index, host] : json.at("placement").items())
     desired.placement[indexFrom(index)] = host.get<std::string>();
   for (const auto& [index, held] : json.at("held").items())
@@ -49,6 +56,13 @@ Desired desiredFrom(const Json& json) {
   desired.rolling_to = json.at("rolling_to");
   desired.rolling_by = json.at("rolling_by");
   return desired;
+}
+
+Json encodeGood(const std::vector<GoodSpec>& good) {
+  Json json = Json::array();
+  for (const GoodSpec& one : good)
+    json.push_back({{"version", one.version}, {"spec", one.spec}, {"at", formatTime(one.at)}});
+  return json;
 }
 
 Json encodeHeld(const std::map<int, Held>& held) {
@@ -76,6 +90,13 @@ JsonText encodeEndpoints(std::vector<Endpoint> endpoints) {
 
 }  // namespace
 
+void recordGood(Desired& desired, GoodSpec good) {
+  std::erase_if(desired.good, [&](const GoodSpec& one) { return one.spec == good.spec; });
+  desired.last_good = good.version;
+  desired.good.insert(desired.good.begin(), std::move(good));
+  if (desired.good.size() > kMostGood) desired.good.resize(kMostGood);
+}
+
 JsonText encodeDesired(const Desired& desired) {
   Json placement = Json::object();
   for (const auto& [index, host] : desired.placement) placement[std::to_string(index)] = host;
@@ -83,6 +104,7 @@ JsonText encodeDesired(const Desired& desired) {
                         {"version", desired.version},
                         {"spec", desired.spec_digest},
                         {"last_good", desired.last_good},
+                        {"good", encodeGood(desired.good)},
                         {"placement", placement},
                         {"held", encodeHeld(desired.held)},
                         {"rolling_to", desired.rolling_to},
@@ -281,16 +303,15 @@ Result<void> fixReleaseDigest(registry::Registers& registers, const ServiceName&
   return {};
 }
 
-Result<std::string> readReleaseDigest(registry::Registers& registers, const ServiceName& service,
-                                      const Version& version) {
-  CCTL_TRY(const protocol::RegisterValue value, registers.read(releaseKey(service, version)));
-  if (value.value.isNull()) return std::string();
+Result<std::optional<std::string>> readReleaseDigest(registry::Registers& registers,
+                                                     const ServiceName& service,
+                                                     const Version& version) {
+  CCTL_TRY(const protocol::RegisterValue value,
+           registers.read(fmt::format("release/{}/{}", service, version)));
+  if (value.value.isNull()) return std::nullopt;
   CCTL_TRY(const Json json, parseJson(value.value.text));
   CCTL_CHECK(checkFormat(json, "release"));
-  const Json digest = json.value("digest", Json());
-  if (!digest.is_string())
-    return fail(Code::kCorrupt, "register {}: no digest in it", releaseKey(service, version));
-  return digest.get<std::string>();
+  return json.value("digest", std::string());
 }
 
 }  // namespace cctl::ops

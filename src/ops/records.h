@@ -22,18 +22,31 @@ struct Held {
   WallTime at{};
 };
 
+// What a roll-out brought to its end, its observe window included.
+struct GoodSpec {
+  std::string version;
+  std::string spec;  // digest
+  WallTime at{};
+  bool operator==(const GoodSpec&) const = default;
+};
+constexpr size_t kMostGood = 10;  // remembered of one service
+
 // desired/S
 struct Desired {
   uint64_t revision = 0;                 // of the register that was read; not part of the value
   std::string version;                   // empty: never deployed to the end
   std::string spec_digest;               // of what was deployed
   std::string last_good;                 // version of the last roll-out that completed
+  std::vector<GoodSpec> good;            // no spec twice, the newest first
   std::map<int, std::string> placement;  // instance → host
   std::map<int, Held> held;
   // A roll-out that has begun and not been brought to an end.
   std::string rolling_to;
   std::string rolling_by;
 };
+
+// Puts it first.
+void recordGood(Desired& desired, GoodSpec good);
 
 JsonText encodeDesired(const Desired& desired);
 // An empty Desired for a register that was never written.
@@ -92,9 +105,9 @@ JsonText encodeHostMark(const HostMark& mark);
                                             const ServiceName& service, const Version& version,
                                             const std::string& digest);
 
-// What stands there; empty when the version was never deployed.
-[[nodiscard]] Result<std::string> readReleaseDigest(registry::Registers& registers,
-                                                    const ServiceName& service,
-                                                    const Version& version);
+// nullopt: never deployed.
+[[nodiscard]] Result<std::optional<std::string>> readReleaseDigest(registry::Registers& registers,
+                                                                   const ServiceName& service,
+                                                                   const Version& version);
 
 }  // namespace cctl::ops

@@ -104,6 +104,22 @@ CCTL_FIELDS(VerifyItem) {
   v("problems", m.problems), v.maybe("index", m.index), v.maybe("pid", m.pid);
   v.maybe("exe_sha256", m.exe_sha256);
 }
+CCTL_FIELDS(ReleaseShowRequest) { v("service", m.service), v("version", m.version); }
+CCTL_FIELDS(ReleaseContents) { v("digest", m.digest), v("files", m.files); }
+CCTL_FIELDS(ReleaseReadRequest) {
+  v("service", m.service), v("version", m.version), v("path", m.path);
+}
+CCTL_FIELDS(PruneRequest) {
+  v("service", m.service), v.maybe("keep", m.keep), v.maybe("keep_specs", m.keep_specs);
+  v.maybe("dry_run", m.dry_run), v("caller", m.caller);
+}
+CCTL_FIELDS(PrunedRelease) {
+  v("version", m.version), v("size", m.size), v.maybe("kept_by", m.kept_by);
+}
+CCTL_FIELDS(PruneReply) { v("releases", m.releases), v("specs", m.specs); }
+CCTL_FIELDS(SpecPutRequest) { v("service", m.service), v("digest", m.digest), v("text", m.text); }
+CCTL_FIELDS(SpecGetRequest) { v("service", m.service), v("digest", m.digest); }
+CCTL_FIELDS(SpecText) { v("text", m.text); }
 CCTL_FIELDS(Probe) {
   v("kind", m.kind), v.maybe("port", m.port), v.maybe("path", m.path), v.maybe("argv", m.argv);
 }
@@ -318,6 +334,11 @@ CCTL_REQUEST(HelloRequest, "hello")
 CCTL_REQUEST(PushRequest, "push")
 CCTL_REQUEST(ReleasesRequest, "releases")
 CCTL_REQUEST(VerifyRequest, "verify")
+CCTL_REQUEST(ReleaseShowRequest, "release-show")
+CCTL_REQUEST(ReleaseReadRequest, "release-read")
+CCTL_REQUEST(PruneRequest, "prune")
+CCTL_REQUEST(SpecPutRequest, "spec-put")
+CCTL_REQUEST(SpecGetRequest, "spec-get")
 CCTL_REQUEST(AllocateRequest, "allocate")
 CCTL_REQUEST(PrepareRequest, "prepare")
 CCTL_REQUEST(GenerationRequest, "generation")
@@ -350,6 +371,9 @@ CCTL_VALUE(PushNeed)
 CCTL_VALUE(PushReply)
 CCTL_VALUE(InstalledRelease)
 CCTL_VALUE(VerifyItem)
+CCTL_VALUE(ReleaseContents)
+CCTL_VALUE(PruneReply)
+CCTL_VALUE(SpecText)
 CCTL_VALUE(Probe)
 CCTL_VALUE(RestartPolicy)
 CCTL_VALUE(GenerationSpec)

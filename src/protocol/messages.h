@@ -115,6 +115,57 @@ struct VerifyItem {
   std::string exe_sha256;  // of /proc/PID/exe
 };
 
+// What an installed release consists of, to bring it to a store that lacks it.
+struct ReleaseShowRequest {
+  std::string service;
+  std::string version;
+};
+struct ReleaseContents {
+  std::string digest;
+  std::vector<ReleaseFile> files;
+};
+// Data frames with one file's bytes; reply Empty.
+struct ReleaseReadRequest {
+  std::string service;
+  std::string version;
+  std::string path;
+};
+
+// Removes releases and specs of a service that nothing here needs: none that runs, that a
+// generation of an instance was made of, or that has cores, whatever the lists say.
+struct PruneRequest {
+  std::string service;
+  std::vector<std::string> keep;        // versions
+  std::vector<std::string> keep_specs;  // digests
+  bool dry_run = false;                 // say only what would go
+  Caller caller;
+};
+struct PrunedRelease {
+  std::string version;
+  uint64_t size = 0;    // bytes of its files
+  std::string kept_by;  // why it stays; empty: removed
+};
+struct PruneReply {
+  std::vector<PrunedRelease> releases;  // those that `keep` does not name
+  int specs = 0;                        // removed
+};
+
+// ---- specs ------------------------------------------------------------------------------------
+
+// Manifest, templates and version as canonicalSpec() writes them; SHA-256 of the text is its name.
+struct SpecPutRequest {
+  std::string service;
+  std::string digest;
+  std::string text;
+};  // → Empty; the same again is fine
+struct SpecGetRequest {
+  std::string service;
+  std::string digest;
+};
+struct SpecText {
+  std::string text;
+};
+
 // ---- generations -----------------------------------------------------------------------------
 
 // kNotify: the service says so itself, by sd_notify(3).

@@ -399,6 +399,18 @@ Result<Fd> ReleaseStore::openFile(const ReleaseInfo& release, const FileEntry& e
                      fd ? entry.path + " differs" : fd.error().message);
 }
 
+// Out of sight first, under a name that whoever adds next cleans up.
+Result<void> ReleaseStore::remove(const ServiceName& service, const Version& version) const {
+  const std::string from = releaseDirectory(service, version);
+  const std::string aside =
+      paths::join(serviceDirectory(service), std::string(kAddingPrefix) + randomHex(8));
+  if (::rename(from.c_str(), aside.c_str()) != 0) {
+    if (errno == ENOENT) return {};
+    return failErrno(errno, from);
+  }
+  return removeTree(aside);
+}
+
 Result<std::vector<std::string>> ReleaseStore::check(const ReleaseInfo& release) const {
   const std::string directory = releaseDirectory(release.service, release.version);
   CCTL_TRY(std::vector<std::string> problems,

@@ -86,6 +86,9 @@ class ReleaseStore {
   [[nodiscard]] Result<std::string> addSignature(const ReleaseInfo& release,
                                                  const std::string& text) const;
 
+  // Takes a version away, signatures and all; one that is not there is fine.
+  [[nodiscard]] Result<void> remove(const ServiceName& service, const Version& version) const;
+
   // STORE/SERVICE/VERSION/files
   std::string filesDirectory(const ServiceName& service, const Version& version) const;
 

@@ -378,15 +378,15 @@ class Cores final : public Request, public std::enable_shared_from_this<Cores> {
   std::map<protocol::InstanceRef, std::vector<Event>> exits_;
 };
 
-class CoreRead final : public Request, public std::enable_shared_from_this<CoreRead> {
+class FileRead final : public Request, public std::enable_shared_from_this<FileRead> {
  public:
-  CoreRead(Fd file, const Responder& responder)
+  FileRead(Fd file, const Responder& responder)
       : file_(std::move(file)), responder_(responder), buffer_(protocol::kMaxDataPayload, '\0') {}
 
   void pump() {
     while (!responder_.congested()) {
       const ssize_t got = ::read(file_.get(), buffer_.data(), buffer_.size());
-      if (got < 0) return responder_.error(failErrno(errno, "reading the core").value());
+      if (got < 0) return responder_.error(failErrno(errno, "reading the file").value());
       if (got == 0) return responder_.reply(protocol::encodeReply(protocol::Empty{}));
       responder_.data({buffer_.data(), static_cast<size_t>(got)});
     }
@@ -411,9 +411,9 @@ std::shared_ptr<Request> beginCores(Host& host, const protocol::CoresRequest& re
   return cores;
 }
 
-std::shared_ptr<Request> beginCoreRead(Host& host, Fd file, const Responder& responder) {
-  auto read = std::make_shared<CoreRead>(std::move(file), responder);
-  host.loop.soon([weak = std::weak_ptr<CoreRead>(read)] {
+std::shared_ptr<Request> beginFileRead(Host& host, Fd file, const Responder& responder) {
+  auto read = std::make_shared<FileRead>(std::move(file), responder);
+  host.loop.soon([weak = std::weak_ptr<FileRead>(read)] {
     if (const auto alive = weak.lock()) alive->pump();
   });
   return read;

@@ -64,6 +64,6 @@ std::string collectCore(const std::string& root, const CorePattern& pattern,
 // The requests `cores` and `core-read` (streams.h).
 std::shared_ptr<Request> beginCores(Host& host, const protocol::CoresRequest& request,
                                     const Responder& responder);
-std::shared_ptr<Request> beginCoreRead(Host& host, Fd file, const Responder& responder);
+std::shared_ptr<Request> beginFileRead(Host& host, Fd file, const Responder& responder);
 
 }  // namespace cctl::shim

@@ -10,6 +10,7 @@
 #include "shim/cores.h"
 #include "shim/doctor.h"
 #include "shim/proc.h"
+#include "shim/specs.h"
 #include "shim/streams.h"
 #include "shim/users.h"
 
@@ -54,6 +55,11 @@ Ops::Ops(Host& host, Supervisor& supervisor, Acceptor& acceptor, Names& names, S
   add(&Ops::push);
   add(&Ops::releases);
   add(&Ops::verify);
+  add(&Ops::releaseShow);
+  add(&Ops::releaseRead);
+  add(&Ops::prune);
+  add(&Ops::specPut);
+  add(&Ops::specGet);
   add(&Ops::allocate);
   add(&Ops::prepare);
   add(&Ops::generation);
@@ -168,6 +174,45 @@ Kept Ops::verify(const VerifyRequest& request, const Responder& responder) {
   return beginVerify(host_, supervisor_.running(), request, responder);
 }
 
+Kept Ops::releaseShow(const ReleaseShowRequest& request, const Responder& responder) {
+  const ReleaseManifest* release = host_.store.find(request.service, request.version);
+  if (release)
+    responder.reply(encodeReply(ReleaseContents{release->digest, release->files}));
+  else
+    responder.error({Code::kNotFound, fmt::format("{} {} is not on host {}", request.service,
+                                                  request.version, host_.identity.host)});
+  return nullptr;
+}
+
+Kept Ops::releaseRead(const ReleaseReadRequest& request, const Responder& responder) {
+  auto file = openReleaseFile(host_, request);
+  if (file) return beginFileRead(host_, std::move(*file), responder);
+  responder.error(file.error());
+  return nullptr;
+}
+
+Kept Ops::prune(const PruneRequest& request, const Responder& responder) {
+  answer<PruneReply>(responder)(shim::prune(host_, request));
+  return nullptr;
+}
+
+Kept Ops::specPut(const SpecPutRequest& request, const Responder& responder) {
+  if (auto put = putSpec(host_.root, request); !put)
+    responder.error(put.error());
+  else
+    responder.reply(encodeReply(Empty{}));
+  return nullptr;
+}
+
+Kept Ops::specGet(const SpecGetRequest& request, const Responder& responder) {
+  auto text = getSpec(host_.root, request);
+  if (text)
+    responder.reply(encodeReply(SpecText{std::move(*text)}));
+  else
+    responder.error(text.error());
+  return nullptr;
+}
+
 Kept Ops::allocate(const AllocateRequest& request, const Responder& responder) {
   supervisor_.allocate(request, answer<AllocateReply>(responder));
   return nullptr;
@@ -259,7 +304,7 @@ Kept Ops::cores(const CoresRequest& request, const Responder& responder) {
 
 Kept Ops::coreRead(const CoreReadRequest& request, const Responder& responder) {
   auto file = openCore(host_.root, request);
-  if (file) return beginCoreRead(host_, std::move(*file), responder);
+  if (file) return beginFileRead(host_, std::move(*file), responder);
   responder.error(file.error());
   return nullptr;
 }

@@ -43,6 +43,11 @@ class Ops {
   std::shared_ptr<Request> push(const protocol::PushRequest&, const Responder&);
   std::shared_ptr<Request> releases(const protocol::ReleasesRequest&, const Responder&);
   std::shared_ptr<Request> verify(const protocol::VerifyRequest&, const Responder&);
+  std::shared_ptr<Request> releaseShow(const protocol::ReleaseShowRequest&, const Responder&);
+  std::shared_ptr<Request> releaseRead(const protocol::ReleaseReadRequest&, const Responder&);
+  std::shared_ptr<Request> prune(const protocol::PruneRequest&, const Responder&);
+  std::shared_ptr<Request> specPut(const protocol::SpecPutRequest&, const Responder&);
+  std::shared_ptr<Request> specGet(const protocol::SpecGetRequest&, const Responder&);
   std::shared_ptr<Request> allocate(const protocol::AllocateRequest&, const Responder&);
   std::shared_ptr<Request> prepare(const protocol::PrepareRequest&, const Responder&);
   std::shared_ptr<Request> generation(const protocol::GenerationRequest&, const Responder&);

@@ -256,6 +256,22 @@ void Store::removeLeftovers() {
   }
 }
 
+// Out of sight first, under a name that the next start cleans up. A record without its directory is
+// that of a push that never ended.
+Result<void> Store::remove(const std::string& service, const std::string& version) {
+  const ReleaseManifest* release = find(service, version);
+  if (!release) return {};
+  const std::string aside =
+      paths::incomingReleaseDir(root_, service, fmt::format("removed-{}", version));
+  CCTL_CHECK(removeTree(aside));
+  if (::rename(dirOf(*release).c_str(), aside.c_str()) != 0)
+    return failErrno(errno, dirOf(*release));
+  CCTL_CHECK(syncDir(paths::serviceDir(root_, service)));
+  CCTL_CHECK(removeTree(recordPath(service, version)));
+  releases_.erase({service, version});
+  return removeTree(aside);
+}
+
 const ReleaseManifest* Store::find(const std::string& service, const std::string& version) const {
   const auto found = releases_.find({service, version});
   return found == releases_.end() ? nullptr : found->second.get();

@@ -80,6 +80,9 @@ class Store {
   // the list of files is hostile. kNoSpace: it would not fit.
   [[nodiscard]] Result<std::unique_ptr<Incoming>> push(const protocol::PushRequest& request);
 
+  // Takes an installed release off the host. Whether something needs it is the caller's matter.
+  [[nodiscard]] Result<void> remove(const std::string& service, const std::string& version);
+
   const ReleaseManifest* find(const std::string& service, const std::string& version) const;
   // The same for one who keeps it over turns of the loop.
   std::shared_ptr<const ReleaseManifest> share(const std::string& service,

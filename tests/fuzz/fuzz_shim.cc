@@ -188,6 +188,11 @@ Corpus sampleRequests() {
   add(AcceptorRequest{});
   add(NamesPushRequest{{{"svc", 3, {R"([{"instance":"svc/0","ports":{"main":1}}])"}}}});
   add(NamesRequest{});
+  add(ReleaseShowRequest{"svc", "1.0"});
+  add(ReleaseReadRequest{"svc", "1.0", "bin/none"});
+  add(PruneRequest{"svc", {"1.0"}, {kDigest}, true, caller});
+  add(SpecPutRequest{"svc", kDigest, "{}"});
+  add(SpecGetRequest{"svc", kDigest});
   add(ShutdownRequest{false, true, caller});
   return all;
 }
@@ -397,21 +402,23 @@ Target messages() {
   corpus.push_back(encodeReply(sampleSpec()));
   corpus.push_back(encodeReply(sampleEvent(7)));
   corpus.push_back(encodeReply(sampleExit()));
-  return {std::move(corpus), [](const std::string& input, Mutator&) {
-            const auto json = parseJson(input);
-            if (!json) return;
-            roundTrips<HelloRequest, PushRequest, ReleasesRequest, VerifyRequest, AllocateRequest,
-                       PrepareRequest, GenerationRequest, StartRequest, StopRequest, RestartRequest,
-                       SignalRequest, FenceRequest, ReconfigureRequest, ForgetRequest,
-                       StatusRequest, LogsRequest, EventsRequest, CoresRequest, CoreReadRequest,
-                       DoctorRequest, HooksRequest, ConnectionsRequest, ViewsRequest,
-                       AcceptorRequest, AcceptorReply, NamesPushRequest, NamesRequest,
-                       ShutdownRequest, GenerationSpec, Event, ExitReport, NamedService>(*json);
-            if (const auto spec = decode<GenerationSpec>(*json); spec && checkSpec(*spec)) {
-              require(spec->generation > 0, "a spec that was checked has a generation");
-            }
-            if (const auto push = decode<PushRequest>(*json)) (void)manifestOf(*push);
-          }};
+  return {
+      std::move(corpus), [](const std::string& input, Mutator&) {
+        const auto json = parseJson(input);
+        if (!json) return;
+        roundTrips<HelloRequest, PushRequest, ReleasesRequest, VerifyRequest, ReleaseShowRequest,
+                   ReleaseReadRequest, PruneRequest, SpecPutRequest, SpecGetRequest,
+                   AllocateRequest, PrepareRequest, GenerationRequest, StartRequest, StopRequest,
+                   RestartRequest, SignalRequest, FenceRequest, ReconfigureRequest, ForgetRequest,
+                   StatusRequest, LogsRequest, EventsRequest, CoresRequest, CoreReadRequest,
+                   DoctorRequest, HooksRequest, ConnectionsRequest, ViewsRequest, AcceptorRequest,
+                   AcceptorReply, NamesPushRequest, NamesRequest, ShutdownRequest, GenerationSpec,
+                   Event, ExitReport, NamedService>(*json);
+        if (const auto spec = decode<GenerationSpec>(*json); spec && checkSpec(*spec)) {
+          require(spec->generation > 0, "a spec that was checked has a generation");
+        }
+        if (const auto push = decode<PushRequest>(*json)) (void)manifestOf(*push);
+      }};
 }
 
 // Half of them with a checksum that holds: else nothing gets as far as the fields.
