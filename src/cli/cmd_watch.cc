@@ -327,13 +327,13 @@ Result<int> runLogs(Context& context, const LogsOptions& options) {
   fan_out.forks = options.follow ? placed.size() : 1;  // in order, unless they all go on
   const auto results = ssh::forEachHost<protocol::Empty>(
       placed.size(), fan_out, [&](size_t i) -> Result<protocol::Empty> {
-        CCTL_TRY(ops::HostConnection * host, operation->fleet.await(placed[i].host));
         LinePrinter printer(placed.size() == 1 ? "" : placed[i].instance.text() + ": ", mutex);
-        const protocol::LogsRequest request{operation->ref(placed[i].instance), options.lines,
-                                            options.follow};
-        CCTL_CHECK(ops::streamLogs(
-            *host, request, [&](std::string_view bytes) { printer.add(bytes); },
-            &context.cancel()));
+        protocol::LogsRequest request;
+        request.instance = operation->ref(placed[i].instance);
+        request.lines = options.lines;
+        request.follow = options.follow;
+        CCTL_CHECK(ops::streamLogs(operation->fleet, placed[i].host, std::move(request),
+                                   [&](std::string_view bytes) { printer.add(bytes); }));
         return protocol::Empty{};
       });
   return reportStreams(context, results, options.follow);
@@ -411,17 +411,16 @@ Result<int> runEvents(Context& context, const EventsOptions& options) {
   std::vector<std::pair<HostName, protocol::Event>> past;
   ssh::FanOutOptions fan_out;
   fan_out.forks = options.follow ? hosts.size() : fleet->forks();
-  const auto results = ssh::forEachHost<
-      protocol::Empty>(hosts.size(), fan_out, [&](size_t i) -> Result<protocol::Empty> {
-    CCTL_TRY(ops::HostConnection * host, fleet->await(hosts[i]));
-    const auto on_event = [&](const protocol::Event& event) {
-      if (options.follow) return printer.show(hosts[i], event);
-      const std::lock_guard lock(mutex);
-      past.emplace_back(hosts[i], event);
-    };
-    CCTL_CHECK(ops::streamEvents(*host, {0, since, options.follow}, on_event, &context.cancel()));
-    return protocol::Empty{};
-  });
+  const auto results = ssh::forEachHost<protocol::Empty>(
+      hosts.size(), fan_out, [&](size_t i) -> Result<protocol::Empty> {
+        const auto on_event = [&](const protocol::Event& event) {
+          if (options.follow) return printer.show(hosts[i], event);
+          const std::lock_guard lock(mutex);
+          past.emplace_back(hosts[i], event);
+        };
+        CCTL_CHECK(ops::streamEvents(*fleet, hosts[i], {0, since, options.follow}, on_event));
+        return protocol::Empty{};
+      });
   std::stable_sort(past.begin(), past.end(),
                    [](const auto& a, const auto& b) { return a.second.at < b.second.at; });
   for (const auto& [host, event] : past) printer.show(host, event);

@@ -142,6 +142,14 @@ Result<void> Fleet::connect(const Host& host, Slot& slot) {
   return connectShim(host, slot);
 }
 
+Result<std::unique_ptr<HostConnection>> Fleet::connectAgain(const HostName& host) {
+  Slot slot;
+  slot.need = Need::kShim;
+  slot.connection.name = host;
+  CCTL_CHECK(connect(*inventory_.findHost(host), slot));
+  return std::make_unique<HostConnection>(std::move(slot.connection));
+}
+
 Result<void> Fleet::connectShim(const Host& host, Slot& slot) {
   HostConnection& connection = slot.connection;
   if (needsHome(connection.root)) {

@@ -80,7 +80,10 @@ class Fleet {
   // been begun.
   using OnReady = std::function<void(Result<HostConnection*>)>;
   void whenReady(const HostName& host, OnReady on_ready);
-  // The same for several, telling at once of those that are late.
+  // Another connection to a host that was connected and is lost, with its shim; the old one stays
+  // as it is, for those who still use it. Blocks.
+  [[nodiscard]] Result<std::unique_ptr<HostConnection>> connectAgain(const HostName& host);
+  // await() for several, telling at once of those that are late.
   std::map<HostName, Result<HostConnection*>> awaitAll(const std::vector<HostName>& hosts);
 
   const Inventory& inventory() const { return inventory_; }

@@ -153,6 +153,7 @@ CCTL_FIELDS(PrepareRequest) { v("spec", m.spec), v("caller", m.caller); }
 CCTL_FIELDS(GenerationRequest) { v("instance", m.instance), v.maybe("generation", m.generation); }
 CCTL_FIELDS(ExitReport) {
   v("pid", m.pid), v.maybe("start_ticks", m.start_ticks), v("at", m.at);
+  v.maybe("release_digest", m.release_digest);
   v.maybe("exit_status", m.exit_status), v.maybe("signal", m.signal), v.maybe("core", m.core);
   v.maybe("core_file", m.core_file), v.maybe("restarts", m.restarts), v("uptime", m.uptime);
   v.maybe("cpu_user", m.cpu_user), v.maybe("cpu_system", m.cpu_system);
@@ -200,8 +201,10 @@ CCTL_FIELDS(HostStatus) {
   v.maybe("net_received", m.net_received), v.maybe("net_sent", m.net_sent);
   v("shim_since", m.shim_since), v("boot_hook", m.boot_hook);
 }
+CCTL_FIELDS(LogPosition) { v("inode", m.inode), v("offset", m.offset), v.maybe("stem", m.stem); }
 CCTL_FIELDS(LogsRequest) {
   v("instance", m.instance), v("lines", m.lines), v.maybe("follow", m.follow);
+  v.maybe("positions", m.positions), v.maybe("from", m.from);
 }
 CCTL_FIELDS(Event) {
   v("seq", m.seq), v("at", m.at), v("kind", m.kind), v.maybe("service", m.service);
@@ -365,6 +368,7 @@ CCTL_REQUEST(ShutdownRequest, "shutdown")
 
 CCTL_VALUE(Caller)
 CCTL_VALUE(InstanceRef)
+CCTL_VALUE(LogPosition)
 CCTL_VALUE(HelloReply)
 CCTL_VALUE(ReleaseFile)
 CCTL_VALUE(PushNeed)

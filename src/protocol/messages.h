@@ -273,7 +273,8 @@ enum class InstanceState { kStopped, kStarting, kReady, kUnhealthy, kStopping, k
 
 struct ExitReport {
   int pid = 0;
-  uint64_t start_ticks = 0;  // since boot: with the pid, which process it was
+  uint64_t start_ticks = 0;    // since boot: with the pid, which process it was
+  std::string release_digest;  // of what it ran
   WallTime at{};
   std::optional<int> exit_status;  // neither: not known (the shim was not its parent)
   std::optional<int> signal;
@@ -404,12 +405,23 @@ struct HostStatus {
 
 // ---- output and journal ------------------------------------------------------------------------
 
+// Where a reader of an instance's output is: a file, known again after it was rotated, and a byte.
+struct LogPosition {
+  uint64_t inode = 0;
+  uint64_t offset = 0;
+  std::string stem;  // of a rotated file
+  bool operator==(const LogPosition&) const = default;
+};
 // Data frames: lines "TIME STREAM TEXT\n" (STREAM is O or E). Reply Empty, for `follow` when the
 // instance is forgotten or the request cancelled.
 struct LogsRequest {
   InstanceRef instance;
   int lines = 100;
   bool follow = false;
+  // Each data frame is followed by an item, the LogPosition behind it.
+  bool positions = false;
+  // Go on from there: `lines` does not count.
+  std::optional<LogPosition> from;
 };
 
 enum class EventKind {

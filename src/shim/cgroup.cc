@@ -170,8 +170,10 @@ Cgroups::Group Cgroups::make(const std::string& name, const CgroupLimits& limits
     if (unified_) {
       limit(cpu_, name, "cpu.max", fmt::format("{} {}", quota, kPeriod), "limits.cpu", group);
     } else {
+      const size_t before = group.not_applied.size();
       limit(cpu_, name, "cpu.cfs_period_us", std::to_string(kPeriod), "limits.cpu", group);
-      limit(cpu_, name, "cpu.cfs_quota_us", std::to_string(quota), "limits.cpu", group);
+      if (group.not_applied.size() == before)  // one reason is enough
+        limit(cpu_, name, "cpu.cfs_quota_us", std::to_string(quota), "limits.cpu", group);
     }
   }
   // With version 2 both controllers' group is one.

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/result.h"
+#include "protocol/messages.h"
 #include "shim/background.h"
 #include "shim/log_archive.h"
 
@@ -56,12 +57,7 @@ class LogFile {
   uint64_t subscribe(std::function<void()> on_append);
   void unsubscribe(uint64_t id) { subscribers_.erase(id); }
 
-  // Where a reader is: a file, known again after it was rotated, and an offset.
-  struct Position {
-    uint64_t inode = 0;
-    uint64_t offset = 0;
-    std::string stem;  // of a rotated file
-  };
+  using Position = protocol::LogPosition;
   // The position from which `lines` lines follow, rotated files included.
   Position tail(int lines);
   // At most `limit` bytes from there on, in whole lines where they end in time; advances the

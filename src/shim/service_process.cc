@@ -685,6 +685,7 @@ ExitReport ServiceProcess::reportExit() const {
   ExitReport report;
   report.pid = pid_;
   report.start_ticks = start_ticks_;
+  report.release_digest = spec_.release_digest;
   report.at = host_.loop.clock().wall();
   report.uptime = std::max(Millis(0), std::chrono::duration_cast<Millis>(report.at - started_));
   report.restarts = memory().restarts;

@@ -179,8 +179,12 @@ class Logs final : public Request, public std::enable_shared_from_this<Logs> {
  public:
   Logs(Host& host, std::shared_ptr<LogFile> log, const protocol::LogsRequest& request,
        const Responder& responder)
-      : host_(host), log_(std::move(log)), responder_(responder), follow_(request.follow) {
-    position_ = log_->tail(std::max(request.lines, 0));
+      : host_(host),
+        log_(std::move(log)),
+        responder_(responder),
+        follow_(request.follow),
+        positions_(request.positions) {
+    position_ = request.from ? *request.from : log_->tail(std::max(request.lines, 0));
     if (follow_) subscription_ = log_->subscribe([this] { wake(); });
   }
   ~Logs() override {
@@ -193,6 +197,7 @@ class Logs final : public Request, public std::enable_shared_from_this<Logs> {
       const std::string text = log_->read(position_, protocol::kMaxDataPayload);
       if (text.empty()) return follow_ && !log_->closed() ? void() : finish();
       responder_.data(text);
+      if (positions_) responder_.item(protocol::encodeReply(position_));
     }
   }
 
@@ -208,7 +213,8 @@ class Logs final : public Request, public std::enable_shared_from_this<Logs> {
   Host& host_;
   std::shared_ptr<LogFile> log_;
   Responder responder_;
-  bool follow_;
+  const bool follow_;
+  const bool positions_;
   bool waking_ = false;
   uint64_t subscription_ = 0;
   LogFile::Position position_;

@@ -58,6 +58,8 @@ class AlertsTest(unittest.TestCase):
         self.assertEqual((events[0]["alert"], events[0]["service"], events[0]["index"]), ("crash", "web", 0))
         self.assertEqual((events[0]["host"], events[0]["cluster"]), ("host1", "demo"))
         self.assertEqual(events[0]["exit"]["signal"], 11)
+        self.assertEqual(events[0]["exit"]["release_digest"],
+                         self.c.json("release", "show", "web", "1.0.0")["digest"])
         self.assertEqual(self.journal("hook"), [])
 
     def test_a_program_that_fails_or_is_missing_is_journalled(self):
