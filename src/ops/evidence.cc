@@ -94,8 +94,11 @@ class Witness {
       if (frame.kind == protocol::FrameKind::kData) text += frame.payload;
       return {};
     };
-    CCTL_CHECK(host_.shim->call<protocol::Empty>(protocol::LogsRequest{ref_, kOutputLines, false},
-                                                 Deadline::in(kRequestTimeout), nullptr, on_item));
+    protocol::LogsRequest request;
+    request.instance = ref_;
+    request.lines = kOutputLines;
+    CCTL_CHECK(host_.shim->call<protocol::Empty>(request, Deadline::in(kRequestTimeout), nullptr,
+                                                 on_item));
     return text;
   }
 
