@@ -81,8 +81,8 @@ class Deploy {
   Result<Placement> wanted(const Desired& desired) {
     if (request_.moves.empty()) {
       CCTL_TRY(const std::set<HostName> drained, readDrained(operation_.registers));
-      return placeInstances(inventory_, manifest_,
-                            placementOf(request_.service, desired), {}, drained);
+      return placeInstances(inventory_, manifest_, placementOf(request_.service, desired), {},
+                            drained);
     }
     if (desired.version != request_.version.str())
       return fail(Code::kStalePlan, "{}: nothing was moved: {} was deployed meanwhile",

@@ -452,6 +452,7 @@ void Supervisor::forget(const protocol::ForgetRequest& request, Done<protocol::S
 }
 
 void Supervisor::finishForget(const InstanceRef& ref) {
+  if (host_.state.find(ref) == nullptr) return;  // another order to forget it was faster
   for (auto it = processes_.begin(); it != processes_.end();)
     it = it->first.ref == ref ? processes_.erase(it) : std::next(it);
   if (const auto log = logs_.extract(ref); !log.empty()) log.mapped()->close();

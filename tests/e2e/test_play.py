@@ -2,10 +2,9 @@
 
 import json
 import os
-import subprocess
 import unittest
 
-from harness import CLUSTERCTL, TOP, Cluster, wait_for
+from harness import TOP, Cluster, wait_for
 
 SHIPPED = os.path.join(TOP, "playbooks")
 
@@ -159,13 +158,10 @@ class Play(unittest.TestCase):
 
 
 class Evacuate(unittest.TestCase):
-    def setUp(self):
-        if "  drain " not in subprocess.run([CLUSTERCTL, "--help"], capture_output=True, text=True).stdout:
-            self.skipTest("this build has no drain")
-
     def test_evacuate_a_host(self):
         with Cluster(2) as cluster:
-            cluster.web(place="{hosts: [host1, host2], count: 2}")
+            cluster.append("cluster.yaml", 'groups: {pool: "host[1-2]"}\n')
+            cluster.web(place="{group: pool, count: 2}")
             cluster.release("web", "1.0.0")
             cluster.run("deploy", "web", "1.0.0")
             args = ("play", shipped("evacuate-host"), "-e", "target=host2", "-e", "patience=20s")

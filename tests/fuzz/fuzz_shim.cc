@@ -522,6 +522,7 @@ Target records() {
             if (!store) return;
             protocol::AcceptorRequest request;
             request.act = protocol::AcceptorAct::kDiscard;
+            request.forced = true;
             request.acceptor = (*store)->uuid();
             std::string fresh;
             (*store)->submit(request, [&](const auto& reply) { fresh = reply.acceptor; });
