@@ -15,7 +15,7 @@
 
 namespace cctl {
 
-// A generated file before and after; a side without one is empty. Secrets are blotted out.
+// A generated file before and after; a side without one is empty. May hold secrets.
 struct FileDifference {
   std::string path;
   std::string before, after;

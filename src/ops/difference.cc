@@ -17,8 +17,8 @@ const protocol::ConfigFile* fileIn(const GenerationSpec& spec, const std::string
   return nullptr;
 }
 
-std::string contentOf(const protocol::ConfigFile* file, const GenerationSpec& spec) {
-  return file == nullptr ? std::string() : blotSecrets(file->content, spec);
+std::string contentOf(const protocol::ConfigFile* file) {
+  return file == nullptr ? std::string() : file->content;
 }
 
 void addConfig(const GenerationSpec& running, const GenerationSpec& fresh, Difference& found) {
@@ -37,7 +37,7 @@ void addConfig(const GenerationSpec& running, const GenerationSpec& fresh, Diffe
                                 : !after ? " goes"
                                          : ""));
     if (!only_mode)
-      found.files.push_back({path, contentOf(before, running), contentOf(after, fresh)});
+      found.files.push_back({path, contentOf(before), contentOf(after)});
   }
 }
 
@@ -97,8 +97,6 @@ bool sameForService(GenerationSpec a, const GenerationSpec& b) {
 }
 
 }  // namespace
-
-std::string blotSecrets(std::string text, const GenerationSpec&) { return text; }
 
 Difference differenceOf(const GenerationSpec& running, const GenerationSpec& fresh) {
   Difference found;

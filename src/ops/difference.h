@@ -12,7 +12,4 @@ namespace cctl::ops {
 Difference differenceOf(const protocol::GenerationSpec& running,
                         const protocol::GenerationSpec& fresh);
 
-// The text with every secret of the generation replaced.
-std::string blotSecrets(std::string text, const protocol::GenerationSpec& spec);
-
 }  // namespace cctl::ops

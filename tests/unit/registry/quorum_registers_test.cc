@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <set>
 #include <thread>
 
@@ -161,6 +162,7 @@ TEST_CASE("writers at once: every one of their increments counts") {
   FakeHosts hosts(kThree);
   constexpr int kWriters = 4;
   constexpr int kTimes = 25;
+  std::atomic<int> unknown = 0;  // done or not: on a busy machine a writer may run out of tries
   std::vector<std::thread> threads;
   for (int i = 0; i < kWriters; ++i)
     threads.emplace_back([&] {
@@ -171,11 +173,15 @@ TEST_CASE("writers at once: every one of their increments counts") {
         const int value = current->value.isNull() ? 0 : std::stoi(current->value.text);
         const auto written = registers.write("n", current->revision, {std::to_string(value + 1)});
         if (written && written->swapped) ++done;
+        if (!written && written.error().code == Code::kUnknownOutcome) ++unknown;
       }
     });
   for (std::thread& thread : threads) thread.join();
   QuorumRegisters registers(hosts, optionsOf(kThree));
-  CHECK(registers.read("n")->value.text == std::to_string(kWriters * kTimes));
+  const int count = std::stoi(registers.read("n")->value.text);
+  INFO("unknown: ", unknown.load());
+  CHECK(count >= kWriters * kTimes);
+  CHECK(count <= kWriters * kTimes + unknown);
 }
 
 TEST_CASE("two first runs at once yield one registry") {
