@@ -14,10 +14,10 @@ extern "C" {
  * told; -1: failed, see errno. */
 int clusterctl_notify(const char *state);
 
-int clusterctl_ready(void);                  /* "health: {ready: {notify: true}}" waits for this */
-int clusterctl_stopping(void);               /* at the begin of an orderly end */
-int clusterctl_status(const char *text);     /* shown by `clusterctl status`; one line */
-int clusterctl_watchdog(void);               /* "still alive" */
+int clusterctl_ready(void);              /* "health: {ready: {notify: true}}" waits for this */
+int clusterctl_stopping(void);           /* at the begin of an orderly end */
+int clusterctl_status(const char *text); /* shown by `clusterctl status`; one line */
+int clusterctl_watchdog(void);           /* "still alive" */
 
 /* Within how many microseconds clusterctl_watchdog() must be called again and again, twice as
  * often to be safe; 0: nobody watches. */

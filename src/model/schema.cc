@@ -7,12 +7,8 @@ namespace cctl {
 namespace {
 
 constexpr NotYet kNotYet[] = {
-    {"cluster:alerts.on", "host-down"},
-    {"cluster:alerts.webhook", ""},
-    {"service:boot", "wait"},
-    {"service:failover", ""},
-    {"service:sign_off", ""},
-    {"service:singleton", ""},
+    {"cluster:alerts.on", "host-down"}, {"cluster:alerts.webhook", ""}, {"service:boot", "wait"},
+    {"service:failover", ""},           {"service:sign_off", ""},       {"service:singleton", ""},
 };
 
 std::string_view partOf(std::string_view& path) {

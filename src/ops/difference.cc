@@ -36,8 +36,7 @@ void addConfig(const GenerationSpec& running, const GenerationSpec& fresh, Diffe
                                 !before  ? " is new"
                                 : !after ? " goes"
                                          : ""));
-    if (!only_mode)
-      found.files.push_back({path, contentOf(before), contentOf(after)});
+    if (!only_mode) found.files.push_back({path, contentOf(before), contentOf(after)});
   }
 }
 
