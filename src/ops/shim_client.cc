@@ -164,8 +164,7 @@ Result<std::string> ShimClient::exchange(const std::string& payload, Deadline de
   uint32_t id = 0;
   const std::shared_ptr<Waiter> waiter = add(id);
   const auto run = [&]() -> Result<std::string> {
-    CCTL_CHECK(
-        stream_->write(protocol::encodeFrame(FrameKind::kRequest, id, payload), deadline, cancel));
+    CCTL_CHECK(send(protocol::encodeFrame(FrameKind::kRequest, id, payload), deadline, cancel));
     Upload upload(*this, id, deadline, cancel);
     for (;;) {
       auto frame = waiter->take();
@@ -187,19 +186,28 @@ Result<std::string> ShimClient::exchange(const std::string& payload, Deadline de
   return outcome;
 }
 
+// A stream that has ended says how its far end did, e.g. by the exit status of the relay: to us
+// that is a lost connection.
+Result<void> ShimClient::send(const std::string& frame, Deadline deadline,
+                              const CancelToken* cancel) {
+  auto written = stream_->write(frame, deadline, cancel);
+  if (written || written.error().code != Code::kFailed) return written;
+  return fail(Code::kUnreachable, "{}: the connection to the shim ended: {}", host_,
+              written.error().message);
+}
+
 Result<void> ShimClient::Upload::data(std::string_view bytes) {
   while (!bytes.empty()) {
     const std::string_view part = bytes.substr(0, 64 * 1024);
-    CCTL_CHECK(client_.stream_->write(protocol::encodeFrame(FrameKind::kData, id_, part), deadline_,
-                                      cancel_));
+    CCTL_CHECK(
+        client_.send(protocol::encodeFrame(FrameKind::kData, id_, part), deadline_, cancel_));
     bytes.remove_prefix(part.size());
   }
   return {};
 }
 
 Result<void> ShimClient::Upload::end() {
-  return client_.stream_->write(protocol::encodeFrame(FrameKind::kEnd, id_, ""), deadline_,
-                                cancel_);
+  return client_.send(protocol::encodeFrame(FrameKind::kEnd, id_, ""), deadline_, cancel_);
 }
 
 }  // namespace cctl::ops

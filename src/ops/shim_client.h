@@ -81,6 +81,8 @@ class ShimClient {
   using OnPayload = std::function<void(const Result<std::string>&)>;
   void begin(const std::string& payload, OnPayload on_payload);
   void tell(uint32_t id, const Result<std::string>& payload);
+  [[nodiscard]] Result<void> send(const std::string& frame, Deadline deadline,
+                                  const CancelToken* cancel);
   void onData(std::string_view bytes);
   void onClose(const Error& error);
   std::shared_ptr<Waiter> add(uint32_t& id);

@@ -42,7 +42,7 @@ class Followed:
     def more(self):
         """Waits for lines that are not there yet."""
         before = len(self.lines)
-        wait_for(lambda: len(self.lines) > before + 3, 60, "more lines")
+        wait_for(lambda: len(self.lines) > before + 3, 30, f"more lines after {self.lines[-3:]} {self.errors}")
 
     def end(self):
         """-> the exit status."""
@@ -92,9 +92,10 @@ class StreamsTest(unittest.TestCase):
             for act in (lambda: self.kill("pid"), lambda: self.kill("anchor"), self.upgrade, lambda: self.kill("pid")):
                 act()
                 logs.more()
+            wait_for(lambda: sum('"shim-start"' in line for line in events.lines) >= 4, 30, f"events {events.errors}")
         finally:
             codes = logs.end(), events.end()
-        self.assertEqual(codes, (0, 0))
+        self.assertEqual(codes, (0, 0), (logs.errors, events.errors, logs.lines[-3:]))
         numbers = [int(re.search(r"number (\d+)$", line)[1]) for line in logs.lines]
         self.assertEqual(numbers, list(range(numbers[0], numbers[0] + len(numbers))))
         self.assertGreater(len(numbers), 20)

@@ -100,7 +100,7 @@ class ZeroTest(unittest.TestCase):
         self.edit("sudoku-solver", "solves sudokus", "solves them all")
         self.under_load("config change", "deploy", "sudoku-solver", "1.0.0")
         links = [os.readlink(self.c.root_path(host, "shim/current")) for host in (1, 2, 3, 4)]
-        self.under_load("shim upgrade", "bootstrap", clusterctl=self.another_clusterctl())
+        self.under_load("shim upgrade", "bootstrap", "--force", clusterctl=self.another_clusterctl())
         after = [os.readlink(self.c.root_path(host, "shim/current")) for host in (1, 2, 3, 4)]
         self.assertTrue(all(new != old for new, old in zip(after, links)), after)
 
