@@ -35,8 +35,8 @@ bool InodeCache::holds(const struct stat& info, const std::string& sha256) const
 }
 
 void InodeCache::add(const struct stat& info, const std::string& sha256) {
-  const int64_t now = int64_t{clock_.wall().time_since_epoch().count()} * 1'000'000;
-  if (nanos(info.st_ctim) + kTickNanos > now) return;
+  const int64_t now = clock_.wall().time_since_epoch().count();  // milliseconds, of any century
+  if ((nanos(info.st_ctim) + kTickNanos) / 1'000'000 >= now) return;
   entries_[{info.st_dev, info.st_ino}] = seenAs(info, sha256);
 }
 
