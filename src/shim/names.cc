@@ -344,7 +344,7 @@ void Names::beginRegistry() {
   write_again_ = false;
   auto file = openFile(newRegistryFile(root_), O_WRONLY | O_CREAT | O_TRUNC, 0644);
   if (!file) return registryFailed();
-  writing_.emplace();
+  writing_ = std::make_unique<Writing>();
   writing_->file = std::move(*file);
   writing_->began = loop_.now();
   const std::string head =

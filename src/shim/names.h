@@ -114,7 +114,7 @@ class Names {
     bool first = true;
     SteadyTime began{};
   };
-  std::optional<Writing> writing_;
+  std::unique_ptr<Writing> writing_;
   bool write_again_ = false;
   SteadyTime next_write_{};
   Timer write_timer_;
