@@ -116,6 +116,7 @@ struct Outcome {
   Ballot ballot;        // under which a quorum accepted it
   Millis age{0};        // a quorum says that this revision is at least so old
   std::string why;      // not kDone: in words
+  bool outrun = false;  // not kDone: others kept writing, `most_races` times
 };
 
 struct Send {
@@ -245,6 +246,7 @@ struct Timing {
   Millis backoff_min{4};  // after a conflict; doubled each time, a random part of it is waited
   Millis backoff_max{500};
   int most_failures = 3;  // attempts without a quorum, or timed out
+  int most_races = 0;     // lost to other writers; 0: as many as time allows
 };
 
 template <typename Rules>
@@ -282,6 +284,7 @@ class BasicOperation {
   int attempts_ = 0;
   int conflicts_ = 0;
   int failures_ = 0;
+  int races_ = 0;
   bool finished_ = false;
   bool told_ = false;
   bool value_sent_ = false;

@@ -252,6 +252,11 @@ Actions BasicOperation<Rules>::waitAndTry(SteadyTime now, std::string why, bool 
     finishWithout(why_);
     return {};
   }
+  if (!failed && ++races_ == timing_.most_races) {
+    finishWithout(why_);
+    outcome_.outrun = true;
+    return {};
+  }
   const int doublings = std::min(conflicts_++, 16);
   const auto most =
       std::min<int64_t>(timing_.backoff_min.count() << doublings, timing_.backoff_max.count());

@@ -71,7 +71,8 @@ class QuorumRegisters final : public Registers {
   [[nodiscard]] Result<void> recover(const Beginning& beginning);
   // Makes the acceptor of a host forget what it holds and take part under a new identity.
   [[nodiscard]] Result<AcceptorReply> discard(const std::string& host, const std::string& acceptor);
-  // Finishes what was accepted and is not known to be committed; returns how many registers.
+  // Finishes what was accepted and is not known to be committed; returns how many registers. What
+  // others are writing right now is left to them.
   [[nodiscard]] Result<size_t> settle();
 
  private:
@@ -89,7 +90,9 @@ class QuorumRegisters final : public Registers {
   [[nodiscard]] Result<void> conduct(const Beginning& beginning, bool forced);
   [[nodiscard]] Result<void> refuseSecond();
   [[nodiscard]] Outcome run(Goal goal, View& view);
+  [[nodiscard]] Outcome run(Goal goal, View& view, Timing timing);
   [[nodiscard]] Result<Outcome> decide(Goal goal);
+  [[nodiscard]] static Result<Outcome> judged(const std::string& key, const Outcome& outcome);
   [[nodiscard]] Listing listAll(std::string prefix, View& view);
 
   using Losses = std::map<std::string, std::string>;  // who gave no answer in the end, and why

@@ -51,6 +51,7 @@ class FakeHosts final : public AcceptorLinks {
   std::set<std::string> down;  // cannot be reached
   std::set<std::string> deaf;  // takes requests; its answers are lost
   std::set<std::string> sick;  // says that it cannot serve
+  bool rival = false;          // another proposer is always a step ahead
   int sent = 0;
 
  private:
@@ -59,6 +60,11 @@ class FakeHosts final : public AcceptorLinks {
     const auto at = acceptors_.find(host);
     if (at == acceptors_.end() || down.count(host) > 0)
       return fail(Code::kUnreachable, "{}: no route", host);
+    if (rival && request.act == AcceptorAct::kPrepare) {
+      AcceptorRequest ahead = request;
+      ++ahead.ballot.counter;
+      (void)at->second->handle(ahead, std::chrono::steady_clock::now());
+    }
     AcceptorReply reply = at->second->handle(request, std::chrono::steady_clock::now()).reply;
     if (deaf.count(host) > 0) return fail(Code::kUnreachable, "{}: cable pulled", host);
     if (sick.count(host) > 0) reply.refusal = Refusal::kNotServing, reply.why = "its disk fails";
@@ -295,6 +301,24 @@ TEST_CASE("what a killed writer left half done is finished, once") {
   CHECK(registers.settle().value() >= 1);
   CHECK(registers.settle().value() == 0);
   CHECK(registers.read("a")->value.text == "2");
+}
+
+// Found in the fault test: `sync` came to an end only when nobody wrote.
+TEST_CASE("what others are writing is left to them") {
+  FakeHosts hosts(kThree);
+  QuorumRegisters registers(hosts, optionsOf(kThree));
+  REQUIRE(registers.write("a", 0, {"1"}));
+  hosts.deaf = {"h1", "h2", "h3"};
+  REQUIRE_FALSE(registers.write("a", 1, {"2"}));
+  hosts.deaf.clear();
+  hosts.rival = true;
+  CHECK(registers.settle().value() >= 1);
+  const auto written = QuorumRegisters(hosts, optionsOf(kThree)).write("a", 2, {"3"});
+  REQUIRE_FALSE(written);
+  CHECK(written.error().message.find("another writer was faster") != std::string::npos);
+  hosts.rival = false;
+  CHECK(registers.settle().value() >= 1);
+  CHECK(registers.settle().value() == 0);
 }
 
 TEST_CASE("a second write of the same process needs one round of messages") {
