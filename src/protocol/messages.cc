@@ -201,7 +201,10 @@ CCTL_FIELDS(HostStatus) {
   v.maybe("net_received", m.net_received), v.maybe("net_sent", m.net_sent);
   v("shim_since", m.shim_since), v("boot_hook", m.boot_hook);
 }
-CCTL_FIELDS(LogPosition) { v("inode", m.inode), v("offset", m.offset), v.maybe("stem", m.stem); }
+CCTL_FIELDS(LogPosition) {
+  v("inode", m.inode), v("offset", m.offset), v.maybe("stem", m.stem);
+  v.maybe("after", m.after);
+}
 CCTL_FIELDS(LogsRequest) {
   v("instance", m.instance), v("lines", m.lines), v.maybe("follow", m.follow);
   v.maybe("positions", m.positions), v.maybe("from", m.from);

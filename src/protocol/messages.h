@@ -409,7 +409,8 @@ struct HostStatus {
 struct LogPosition {
   uint64_t inode = 0;
   uint64_t offset = 0;
-  std::string stem;  // of a rotated file
+  std::string stem;   // of a rotated file
+  std::string after;  // of one that is not: the stem of the newest that was
   bool operator==(const LogPosition&) const = default;
 };
 // Data frames: lines "TIME STREAM TEXT\n" (STREAM is O or E). Reply Empty, for `follow` when the

@@ -280,19 +280,25 @@ std::vector<LogFile::Entry> LogFile::entries() const {
   return {};
 }
 
-// A file keeps its stem once it is rotated. Until then it is known by its inode, which an archive
-// only remembers: another file may have it by now.
+// A file keeps its stem once it is rotated. Until then it is the one behind the newest that was.
+// Its inode tells whether it is still there; alone it would not do: once the file is archived, a
+// later one may have the same.
 std::optional<size_t> LogFile::indexOf(const Position& position,
                                        const std::vector<Entry>& entries) {
-  if (!position.stem.empty()) {
-    for (size_t i = 0; i < entries.size(); ++i)
-      if (entries[i].stem == position.stem) return i;
-    return std::nullopt;
-  }
-  for (const bool archived : {false, true})
-    for (size_t i = entries.size(); i-- > 0;)
-      if (entries[i].archived == archived && entries[i].inode == position.inode) return i;
-  return std::nullopt;
+  const auto found = std::find_if(entries.begin(), entries.end(), [&](const Entry& entry) {
+    if (!position.stem.empty()) return entry.stem == position.stem;
+    return entry.stem.empty() || entry.stem > position.after;
+  });
+  if (found == entries.end()) return std::nullopt;
+  if (position.stem.empty() && found->inode != position.inode) return std::nullopt;
+  return static_cast<size_t>(found - entries.begin());
+}
+
+LogFile::Position LogFile::positionIn(const std::vector<Entry>& entries, size_t i,
+                                      uint64_t offset) {
+  Position position{entries[i].inode, offset, entries[i].stem, {}};
+  if (position.stem.empty() && i > 0) position.after = entries[i - 1].stem;
+  return position;
 }
 
 std::string LogFile::readFrom(const Entry& entry, uint64_t offset, size_t limit) {
@@ -306,7 +312,7 @@ LogFile::Position LogFile::tail(int lines) {
   for (size_t i = all.size(); i-- > 0;) {
     const TailStart start = all[i].archived ? tailOf(openArchive(all[i].name), lines)
                                             : tailOf(all[i].file.get(), lines);
-    position = {all[i].inode, start.offset, all[i].stem};
+    position = positionIn(all, i, start.offset);
     lines -= start.found;
     if (lines <= 0) break;
   }
@@ -321,7 +327,7 @@ std::string LogFile::read(Position& position, size_t limit) {
   for (size_t i = at.value_or(0); i < all.size(); ++i) {
     const uint64_t offset = at && i == *at ? position.offset : 0;
     std::string text = readFrom(all[i], offset, limit);
-    position = {all[i].inode, offset + text.size(), all[i].stem};
+    position = positionIn(all, i, offset + text.size());
     if (!text.empty()) return text;
   }
   return {};

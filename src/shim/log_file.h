@@ -83,6 +83,7 @@ class LogFile {
   std::optional<std::vector<Entry>> entriesNow() const;
   std::vector<Entry> entries() const;
   static std::optional<size_t> indexOf(const Position& position, const std::vector<Entry>& entries);
+  static Position positionIn(const std::vector<Entry>& entries, size_t i, uint64_t offset);
   std::string readFrom(const Entry& entry, uint64_t offset, size_t limit);
   std::vector<std::string> filesOldestFirst() const;
   Fd openForReading(const std::string& name) const;

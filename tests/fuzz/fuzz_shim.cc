@@ -168,7 +168,7 @@ Corpus sampleRequests() {
   add(reconfigure);
   add(ForgetRequest{svc, caller});
   add(StatusRequest{"svc"});
-  add(LogsRequest{svc, 100, true, true, LogPosition{5, 10, "2026-11-23T10:00:00.123Z-000001"}});
+  add(LogsRequest{svc, 100, true, true, LogPosition{5, 10, "2026-11-23T10:00:00.123Z-000001", {}}});
   add(EventsRequest{1, WallTime(Millis(1'700'000'000'000)), true});
   add(CoresRequest{"svc"});
   add(CoreReadRequest{svc, "core.1.0.123.20261123T100000Z"});

@@ -291,6 +291,32 @@ TEST_CASE("log: a file whose archive is complete and that is not removed yet is 
   CHECK(std::count(text.begin(), text.end(), '\n') == 4);
 }
 
+// Found in CI: the reader of a file that was rotated and archived went on in the next one, which
+// had got the inode of the first.
+TEST_CASE("log: a file is not taken for a later one with its inode") {
+  Disk disk;
+  LogFile log(disk.dir.path(), {1000, 5}, disk.clock);
+  log.append("the first line\n", 1);
+  LogFile::Position follower = log.tail(1);
+  REQUIRE(log.read(follower, 1000) == "the first line\n");
+  log.append("the second line\n", 1);
+  const std::string rotated = "2026-11-23T10:00:00.123Z-000000.log";
+  const uint64_t inode = follower.inode;
+  REQUIRE(::rename((disk.dir / "current").c_str(), (disk.dir / rotated).c_str()) == 0);
+  REQUIRE(replaceFile(disk.dir / "later", "the first line, later\n"));
+  struct stat later {};
+  REQUIRE(::stat((disk.dir / "later").c_str(), &later) == 0);
+  REQUIRE(::rename((disk.dir / "later").c_str(), (disk.dir / "current").c_str()) == 0);
+  REQUIRE(archive(disk.dir.path(), rotated));
+  const std::string archived = archiveName(rotated, inode);
+  follower.inode = later.st_ino;  // as if the kernel had given it out again
+  REQUIRE(::rename((disk.dir / archived).c_str(),
+                   (disk.dir / archiveName(rotated, later.st_ino)).c_str()) == 0);
+  CHECK(log.read(follower, 1000) == "the second line\n");
+  CHECK(log.read(follower, 1000) == "the first line, later\n");
+  CHECK(log.read(follower, 1000).empty());
+}
+
 // Found in CI: a file that was listed and gone when it was opened made the reader begin again.
 TEST_CASE("log: a file that goes into its archive while it is read is read once") {
   for (int round = 0; round < 100; ++round) {
