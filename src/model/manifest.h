@@ -119,10 +119,13 @@ enum class OnChange { kNone, kReload, kRestart };
 
 struct Limits {
   static constexpr uint64_t kUnlimited = UINT64_MAX;
-  std::optional<uint64_t> nofile;  // nullopt: as the shim has it
-  std::optional<uint64_t> core;    // bytes
-  std::optional<uint64_t> memory;  // bytes, of all its processes together
-  std::optional<int> cpu;          // thousandths of a processor
+  std::optional<uint64_t> nofile;  // of setrlimit(2), as the next four; nullopt: as the shim has it
+  std::optional<uint64_t> nproc;
+  std::optional<uint64_t> core;     // bytes
+  std::optional<uint64_t> memlock;  // bytes
+  std::optional<uint64_t> stack;    // bytes
+  std::optional<uint64_t> memory;   // bytes, of all its processes together
+  std::optional<int> cpu;           // thousandths of a processor
 };
 
 struct LogLimits {
@@ -140,7 +143,8 @@ struct Manifest {
   std::vector<ConfigFile> config;
   std::vector<ServiceName> depends_on;
   std::map<std::string, TemplateText> env;
-  std::string user;  // empty: whoever the shim runs as
+  std::string user;          // empty: whoever the shim runs as
+  std::optional<int> umask;  // nullopt: 022
   Limits limits;
   Health health;
   Restart restart;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <charconv>
 #include <set>
 
 #include "model/reader.h"
@@ -144,6 +145,14 @@ Result<int> parseProcessors(std::string_view text) {
   return thousandths;
 }
 
+Result<int> parseUmask(std::string_view text) {
+  int value = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, 8);
+  if (error == std::errc() && end == text.data() + text.size() && value >= 0 && value <= 0777)
+    return value;
+  return fail(Code::kBadInput, "\"{}\" is not an octal number from 000 to 777", printable(text));
+}
+
 Result<std::string> parseUser(std::string_view text) {
   if (!isUserName(text)) return fail(Code::kBadInput, "\"{}\" is not a user name", printable(text));
   return std::string(text);
@@ -168,6 +177,8 @@ class ManifestReader {
     readEnvironment();
     if (const Node* user = map_.find("user"))
       manifest_.user = readParsed(*user, "user", parseUser, problems_).value_or("");
+    if (const Node* umask = map_.find("umask"))
+      manifest_.umask = readParsed(*umask, "umask", parseUmask, problems_);
     readLimits();
     readHealth();
     readRestart();
@@ -420,18 +431,27 @@ class ManifestReader {
     if (const Node* nofile = limits->find("nofile"))
       if (const auto n = readInteger(*nofile, "limits.nofile", 16, 1 << 30, problems_))
         manifest_.limits.nofile = static_cast<uint64_t>(*n);
-    if (const Node* core = limits->find("core")) {
-      if (core->text() == "unlimited")
-        manifest_.limits.core = Limits::kUnlimited;
-      else
-        manifest_.limits.core = readSize(*core, "limits.core", 0, uint64_t{1} << 50, problems_);
-    }
+    if (const Node* nproc = limits->find("nproc"))
+      if (const auto n = readInteger(*nproc, "limits.nproc", 1, 1 << 30, problems_))
+        manifest_.limits.nproc = static_cast<uint64_t>(*n);
+    manifest_.limits.core = readSizeLimit(*limits, "core", 0);
+    manifest_.limits.memlock = readSizeLimit(*limits, "memlock", 0);
+    manifest_.limits.stack = readSizeLimit(*limits, "stack", 64 << 10);
     if (const Node* memory = limits->find("memory"))
       manifest_.limits.memory =
           readSize(*memory, "limits.memory", uint64_t{1} << 20, uint64_t{1} << 44, problems_);
     if (const Node* cpu = limits->find("cpu"))
       manifest_.limits.cpu = readParsed(*cpu, "limits.cpu", parseProcessors, problems_);
     limits->finish();
+  }
+
+  // "unlimited", or a size of at least `least` bytes.
+  std::optional<uint64_t> readSizeLimit(MapReader& limits, const std::string& name,
+                                        uint64_t least) {
+    const Node* node = limits.find(name);
+    if (!node) return std::nullopt;
+    if (node->text() == "unlimited") return Limits::kUnlimited;
+    return readSize(*node, "limits." + name, least, uint64_t{1} << 50, problems_);
   }
 
   void readHealth() {

@@ -66,8 +66,10 @@ void addPorts(const GenerationSpec& running, const GenerationSpec& fresh, Differ
 }
 
 bool sameLimits(const GenerationSpec& a, const GenerationSpec& b) {
-  return a.limit_nofile == b.limit_nofile && a.limit_core == b.limit_core &&
-         a.limit_memory == b.limit_memory && a.limit_cpu == b.limit_cpu;
+  return a.limit_nofile == b.limit_nofile && a.limit_nproc == b.limit_nproc &&
+         a.limit_core == b.limit_core && a.limit_memlock == b.limit_memlock &&
+         a.limit_stack == b.limit_stack && a.limit_memory == b.limit_memory &&
+         a.limit_cpu == b.limit_cpu;
 }
 
 // The rest of the manifest, a word for each part.
@@ -81,6 +83,7 @@ void addSettings(const GenerationSpec& running, const GenerationSpec& fresh, Dif
           running.start_timeout == fresh.start_timeout,
       "health checks");
   say(sameLimits(running, fresh), "limits");
+  say(running.umask == fresh.umask, "umask");
   say(running.restart == fresh.restart, "restart policy");
   say(running.stop_signal == fresh.stop_signal && running.stop_grace == fresh.stop_grace,
       "how it is stopped");

@@ -39,7 +39,11 @@ void encodeManifest(const Manifest& manifest, protocol::GenerationSpec& spec) {
   spec.stop_signal = manifest.stop.signal;
   spec.stop_grace = manifest.stop.grace;
   spec.limit_nofile = manifest.limits.nofile;
+  spec.limit_nproc = manifest.limits.nproc;
   spec.limit_core = manifest.limits.core;
+  spec.limit_memlock = manifest.limits.memlock;
+  spec.limit_stack = manifest.limits.stack;
+  spec.umask = manifest.umask;
   spec.limit_memory = manifest.limits.memory;
   spec.limit_cpu = manifest.limits.cpu;
   spec.log_max_size = manifest.logs.max_size;

@@ -140,6 +140,8 @@ CCTL_FIELDS(GenerationSpec) {
   v("config", m.config), v("ready", m.ready), v("start_timeout", m.start_timeout);
   v("restart", m.restart), v("stop_signal", m.stop_signal), v("stop_grace", m.stop_grace);
   v.maybe("limit_nofile", m.limit_nofile), v.maybe("limit_core", m.limit_core);
+  v.maybe("limit_nproc", m.limit_nproc), v.maybe("limit_memlock", m.limit_memlock);
+  v.maybe("limit_stack", m.limit_stack), v.maybe("umask", m.umask);
   v.maybe("limit_memory", m.limit_memory), v.maybe("limit_cpu", m.limit_cpu);
   v("log_max_size", m.log_max_size), v("log_keep", m.log_keep);
 }

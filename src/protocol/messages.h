@@ -225,10 +225,14 @@ struct GenerationSpec {
   RestartPolicy restart;
   int stop_signal = 15;
   Millis stop_grace{10'000};
-  std::optional<uint64_t> limit_nofile;
-  std::optional<uint64_t> limit_core;    // bytes; UINT64_MAX: unlimited
-  std::optional<uint64_t> limit_memory;  // bytes, of all its processes together
-  std::optional<int> limit_cpu;          // thousandths of a processor
+  std::optional<uint64_t> limit_nofile;  // of setrlimit(2), as the next four; UINT64_MAX: unlimited
+  std::optional<uint64_t> limit_nproc;
+  std::optional<uint64_t> limit_core;     // bytes
+  std::optional<uint64_t> limit_memlock;  // bytes
+  std::optional<uint64_t> limit_stack;    // bytes
+  std::optional<int> umask;               // nullopt: 022
+  std::optional<uint64_t> limit_memory;   // bytes, of all its processes together
+  std::optional<int> limit_cpu;           // thousandths of a processor
   uint64_t log_max_size = 64u << 20;
   int log_keep = 5;
   bool operator==(const GenerationSpec&) const = default;

@@ -156,7 +156,11 @@ Result<LaunchPlan> planLaunch(const Host& host, const GenerationSpec& spec,
     plan.request.env.push_back(name + "=" + value);
   plan.request.cwd = paths::dataDir(host.root, spec.service, spec.index);
   plan.request.limit_nofile = spec.limit_nofile;
+  plan.request.limit_nproc = spec.limit_nproc;
   plan.request.limit_core = spec.limit_core;
+  plan.request.limit_memlock = spec.limit_memlock;
+  plan.request.limit_stack = spec.limit_stack;
+  plan.request.umask = static_cast<unsigned>(spec.umask.value_or(022)) & 0777;
   return plan;
 }
 

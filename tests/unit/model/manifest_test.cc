@@ -17,7 +17,8 @@ config: [{template: solver.conf.mustache, path: solver.conf, mode: "0640"}]
 depends_on: [puzzle-store]
 env: {THREADS: "4"}
 user: nobody
-limits: {nofile: 65536, core: unlimited}
+umask: 027
+limits: {nofile: 65536, core: unlimited, nproc: 4096, memlock: unlimited, stack: 16M}
 health:
   ready: {http: "admin:/healthz"}
   start_timeout: 45s
@@ -80,6 +81,10 @@ TEST_CASE("the interface's manifest, as far as this build enforces it") {
   CHECK(m.user == "nobody");
   CHECK(m.limits.nofile == 65536);
   CHECK(m.limits.core == Limits::kUnlimited);
+  CHECK(m.limits.nproc == 4096);
+  CHECK(m.limits.memlock == Limits::kUnlimited);
+  CHECK(m.limits.stack == 16u << 20);
+  CHECK(m.umask == 027);
   CHECK(std::get<HttpProbe>(m.health.ready).port == "admin");
   CHECK(std::get<HttpProbe>(m.health.ready).path == "/healthz");
   CHECK(m.health.start_timeout == Millis(45'000));
@@ -115,6 +120,8 @@ TEST_CASE("defaults of a manifest") {
   CHECK_FALSE(read("upgrade: {canary: 0}").upgrade.canary);
   CHECK(m.upgrade.observe == Millis(0));
   CHECK_FALSE(m.limits.nofile);
+  CHECK_FALSE(m.limits.stack);
+  CHECK_FALSE(m.umask);
   CHECK(m.user.empty());
 }
 
@@ -265,6 +272,12 @@ TEST_CASE("mistakes in a manifest") {
       {"user: -x", "is not a user name"},
       {"user: 'a b'", "is not a user name"},
       {"limits: {nofile: many}", "is not a whole number"},
+      {"limits: {nproc: 0}", "limits.nproc"},
+      {"limits: {stack: 1K}", "limits.stack"},
+      {"umask: 088", "\"088\" is not an octal number from 000 to 777"},
+      {"umask: 1000", "is not an octal number"},
+      {"umask: -1", "is not an octal number"},
+      {"umask: {}", "umask"},
       {"limits: {nofil: 1}", "did you mean \"nofile\"?"},
       {"limits: {core: 5X}", "\"5X\" is not a size"},
       {"limits: {memory: lots}", "\"lots\" is not a size"},
