@@ -58,6 +58,7 @@ class Anchor {
 
   int run() {
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    ::prctl(PR_SET_PDEATHSIG, 0);  // of the supervisor that this may have been
     sigemptyset(&signals_);
     for (const int signal : {SIGCHLD, SIGTERM, SIGINT}) sigaddset(&signals_, signal);
     ::sigprocmask(SIG_BLOCK, &signals_, nullptr);
@@ -109,7 +110,10 @@ class Anchor {
       if (info.si_pid != supervisor_) record(info.si_pid, usage);
       int status = 0;
       ::waitpid(info.si_pid, &status, 0);
-      if (info.si_pid == supervisor_) onSupervisorGone(status);
+      if (info.si_pid == supervisor_)
+        onSupervisorGone(status);
+      else if (supervisor_ > 0)
+        ::kill(supervisor_, SIGCHLD);  // to one without process descriptors; the others ignore it
     }
   }
 

@@ -35,18 +35,23 @@ void Background::begin(Work work, Done done) {
 void Background::start(Job job) {
   const pid_t pid = ::fork();
   if (pid == 0) ::_exit(job.work() ? 0 : 1);
-  if (pid > 0) pidfd_ = openPidfd(pid);
-  if (pid < 0 || !pidfd_) {
-    const bool well = pid < 0 ? job.work() : reap(pid);
+  if (pid < 0) {
+    const bool well = job.work();
     if (job.done) loop_.soon([well, done = std::move(job.done)] { done(well); });
     return;
   }
   pid_ = pid;
+  pidfd_ = openPidfd(pid);
   running_ = std::move(job);
-  watch_ = loop_.watch(pidfd_.get(), EPOLLIN, [this](uint32_t) { onEnd(); });
+  const auto look = [this](uint32_t) { onEnd(); };
+  watch_ = pidfd_ ? loop_.watch(pidfd_.get(), EPOLLIN, look) : loop_.watchChildren(look);
 }
 
 void Background::onEnd() {
+  siginfo_t info{};
+  if (::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+      info.si_pid == 0)
+    return;  // it was another that ended
   watch_.reset();
   pidfd_.reset();
   const bool well = reap(std::exchange(pid_, 0));

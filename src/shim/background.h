@@ -19,8 +19,8 @@ class Background {
   // Waits for what is under way; what waits is dropped.
   ~Background();
 
-  // `work` runs in a copy of this process and changes only files. At once, and here, where there
-  // are no process descriptors (Linux below 5.3) or no process can be had.
+  // `work` runs in a copy of this process and changes only files. At once, and here, when no
+  // process can be had.
   void begin(Work work, Done done = {});
 
  private:

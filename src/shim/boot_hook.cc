@@ -15,6 +15,8 @@ namespace {
 constexpr char kCronDir[] = "/etc/cron.d";
 constexpr char kUnitDir[] = "/etc/systemd/system";
 
+constexpr int kStopSeconds = 330;  // more than stopWithHost() takes at most
+
 Result<SubprocessResult> runQuick(std::vector<std::string> argv, std::string input = {},
                                   Millis time_limit = Millis(30'000)) {
   return runSubprocess({std::move(argv), std::move(input), 1u << 20}, Deadline::in(time_limit));
@@ -139,7 +141,8 @@ std::string cronFileName(const std::string& cluster) {
 }
 
 std::string unitText(const std::string& root, const std::string& cluster) {
-  // KillMode=process: the services outlive their supervisor, whatever happens to it.
+  // KillMode=process: the services outlive their supervisor, whatever happens to it, but not the
+  // host: ExecStop lets them end in their own way.
   return fmt::format(
       "[Unit]\n"
       "Description=clusterctl shim of cluster {0}\n"
@@ -147,6 +150,8 @@ std::string unitText(const std::string& root, const std::string& cluster) {
       "Wants=network-online.target\n\n"
       "[Service]\n"
       "ExecStart={1} run --root {2}\n"
+      "ExecStop={1} stop-with-host --root {2}\n"
+      "TimeoutStopSec={4}\n"
       "KillMode=process\n"
       "Restart=always\n"
       "RestartPreventExitStatus={3}\n"
@@ -157,7 +162,7 @@ std::string unitText(const std::string& root, const std::string& cluster) {
       "LimitNOFILE=1048576\n\n"
       "[Install]\n"
       "WantedBy=multi-user.target\n",
-      cluster, paths::shimCurrent(root), root, kLeftByOrder);
+      cluster, paths::shimCurrent(root), root, kLeftByOrder, kStopSeconds);
 }
 
 std::string cronFileText(const std::string& root, const std::string& cluster) {
@@ -198,6 +203,11 @@ Result<void> systemctl(const std::string& verb, const std::string& cluster) {
   if (result.exit_status == 0) return {};
   return fail(Code::kError, "systemctl {} {}: {}", verb, unit,
               result.err.substr(0, result.err.find('\n')));
+}
+
+bool hostGoesDown() {
+  const auto said = runQuick({"systemctl", "is-system-running"});
+  return said && said->out == "stopping\n";
 }
 
 BootHook installBootHook(const std::string& root, const std::string& cluster) {

@@ -29,6 +29,9 @@ bool underSystemd();
 // "systemctl start clusterctl-CLUSTER.service" and the like.
 [[nodiscard]] Result<void> systemctl(const std::string& verb, const std::string& cluster);
 
+// True while systemd takes the host down (systemctl(1), is-system-running: "stopping").
+bool hostGoesDown();
+
 // The texts, apart from their effects.
 std::string unitText(const std::string& root, const std::string& cluster);
 std::string cronFileText(const std::string& root, const std::string& cluster);

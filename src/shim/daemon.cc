@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -48,6 +49,11 @@ void fillStandardFiles() {
 }
 
 Fd duplicate(const Fd& fd) { return Fd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3)); }
+
+// Where the kernel has no process descriptors: the anchor's end, by prctl(PR_SET_PDEATHSIG).
+constexpr int kAnchorDied = SIGUSR2;
+
+bool hasProcessDescriptors() { return static_cast<bool>(openPidfd(::getpid())); }
 
 // Under memory pressure the services' supervisor is not the one to go. Needs root.
 void avoidOomKill() {
@@ -168,6 +174,7 @@ Result<std::unique_ptr<Daemon>> Daemon::open(const std::string& root, SharedFds 
   std::unique_ptr<Daemon> daemon(
       new Daemon(root, std::move(identity), std::move(inherited), digest));
   CCTL_CHECK(daemon->load());
+  daemon->watchSignals();
   daemon->watchAnchor();
   return daemon;
 }
@@ -227,7 +234,6 @@ void Daemon::loadState() {
 
 // Services first: whoever wants to talk can wait, and making sockets takes a while on a busy disk.
 Result<void> Daemon::start() {
-  watchSignals();
   CCTL_CHECK(notify_.listen(paths::notifySocket(host_.root), [this](int pid, const auto& said) {
     supervisor_.onNotification(pid, said);
   }));
@@ -244,12 +250,21 @@ void Daemon::watchSignals() {
   sigemptyset(&wanted);
   sigaddset(&wanted, SIGTERM);
   sigaddset(&wanted, SIGINT);
+  if (!hasProcessDescriptors())
+    for (const int signal : {SIGCHLD, kAnchorDied}) sigaddset(&wanted, signal);
   ::sigprocmask(SIG_BLOCK, &wanted, nullptr);
   signals_.reset(::signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
   signal_watch_ = loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) {
     signalfd_siginfo info{};
-    if (::read(signals_.get(), &info, sizeof info) == sizeof info) leave(kLeftForSignal);
+    if (::read(signals_.get(), &info, sizeof info) == sizeof info)
+      onSignal(static_cast<int>(info.ssi_signo));
   });
+}
+
+void Daemon::onSignal(int number) {
+  if (number == SIGCHLD) return loop_.childrenChanged();
+  if (number == kAnchorDied) return takeOver();
+  leave(kLeftForSignal);
 }
 
 void Daemon::report(const std::vector<std::string>& problems) {
@@ -263,12 +278,12 @@ void Daemon::record(EventKind kind, std::string text) {
   journal_.append(std::move(event));
 }
 
-// Its descriptor tells of its end. Below Linux 5.3 there is none: then only the next boot hook
-// brings an anchor back, once this one is gone too.
+// Its descriptor tells of its end; below Linux 5.3 a signal does.
 void Daemon::watchAnchor() {
   const int anchor = host_.anchor;
   if (anchor <= 0) return;
   anchor_ = openPidfd(anchor);
+  if (!anchor_) ::prctl(PR_SET_PDEATHSIG, kAnchorDied);  // blocked by watchSignals() before
   if (::getppid() != anchor) return loop_.soon([this] { takeOver(); });
   if (anchor_)
     anchor_watch_ = loop_.watch(anchor_.get(), EPOLLIN, [this](uint32_t) { takeOver(); });

@@ -47,6 +47,7 @@ class Daemon {
   void loadState();
   void judgeNames();
   void watchSignals();
+  void onSignal(int number);
   void watchAnchor();
   void takeOver();
   void report(const std::vector<std::string>& problems);

@@ -51,6 +51,27 @@ Watch EventLoop::watch(int fd, uint32_t events, OnEvents callback) {
   return Watch(this, id);
 }
 
+Watch EventLoop::watchChildren(OnEvents callback) {
+  const uint64_t id = next_id_++;
+  entries_[id] = {-1, 0, std::make_shared<OnEvents>(std::move(callback))};
+  return Watch(this, id);
+}
+
+void EventLoop::childrenChanged() {
+  std::vector<uint64_t> ids;
+  for (const auto& [id, entry] : entries_)
+    if (entry.fd < 0) ids.push_back(id);
+  for (const uint64_t id : ids) call(id, 0);
+}
+
+// Not when a callback before it removed it.
+void EventLoop::call(uint64_t id, uint32_t events) {
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  const auto callback = found->second.callback;  // it may remove itself
+  (*callback)(events);
+}
+
 void EventLoop::change(uint64_t id, uint32_t events) {
   const auto found = entries_.find(id);
   if (found == entries_.end() || found->second.events == events) return;
@@ -64,7 +85,7 @@ void EventLoop::change(uint64_t id, uint32_t events) {
 void EventLoop::unwatch(uint64_t id) {
   const auto found = entries_.find(id);
   if (found == entries_.end()) return;
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, found->second.fd, nullptr);
+  if (found->second.fd >= 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, found->second.fd, nullptr);
   entries_.erase(found);
 }
 
@@ -105,10 +126,7 @@ void EventLoop::turn(Millis longest) {
   std::vector<Action> work = std::exchange(soon_, {});
   for (int i = 0; i < count; ++i) {
     const epoll_event& event = ready[static_cast<size_t>(i)];
-    const auto found = entries_.find(event.data.u64);
-    if (found == entries_.end()) continue;         // removed by a callback before it
-    const auto callback = found->second.callback;  // it may remove itself
-    (*callback)(event.events);
+    call(event.data.u64, event.events);
   }
   runTimers();
   for (Action& action : work) action();

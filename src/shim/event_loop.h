@@ -68,6 +68,9 @@ class EventLoop {
   // EPOLLIN, EPOLLOUT…, level-triggered.
   [[nodiscard]] Watch watch(int fd, uint32_t events, OnEvents callback);
   [[nodiscard]] Timer after(Millis delay, Action action);
+  // At each childrenChanged(), which one it was not being known: for processes without descriptors.
+  [[nodiscard]] Watch watchChildren(OnEvents callback);
+  void childrenChanged();
   // In the next turn, after what is ready now: for work cut into slices.
   void soon(Action action);
   // Forgets all of that: what it holds may refer to parts that end before the loop does.
@@ -87,12 +90,13 @@ class EventLoop {
   friend class Watch;
   friend class Timer;
   struct Entry {
-    int fd;
+    int fd;  // -1: one that watches children
     uint32_t events;
     std::shared_ptr<OnEvents> callback;
   };
 
   void change(uint64_t id, uint32_t events);
+  void call(uint64_t id, uint32_t events);
   void unwatch(uint64_t id);
   void cancel(uint64_t id);
   int waitMillis(Millis longest) const;

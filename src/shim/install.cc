@@ -30,6 +30,9 @@ constexpr Millis kAnswerTime{10'000};
 constexpr Millis kHandOverTime{15'000};
 constexpr int kMostOrders = 20;  // to supervisors that come back as what they were
 
+using protocol::Caller;
+const Caller kUpgrade{"bootstrap", "upgrade", 0};
+
 // ---- placing -----------------------------------------------------------------------------------
 
 Result<Fd> lockBootstrap(const std::string& root) {
@@ -128,11 +131,7 @@ bool await(Condition condition, Millis longest) {
 
 bool gone(const std::string& root) { return runningShim(root) == 0; }
 
-Result<void> orderAway(const std::string& root, bool stop_services, bool replace) {
-  protocol::ShutdownRequest request;
-  request.stop_services = stop_services;
-  request.replace = replace;
-  request.caller = {"bootstrap", replace ? "upgrade" : "uninstall", 0};
+Result<void> orderAway(const std::string& root, protocol::ShutdownRequest request) {
   return ask<protocol::Empty>(root, request, Deadline::in(kAnswerTime)).map([](auto) {});
 }
 
@@ -144,8 +143,8 @@ void killShim(const std::string& root) {
   if (shim.anchor > 1) ::kill(shim.anchor, SIGKILL);
 }
 
-Result<void> takeDown(const std::string& root, bool stop_services) {
-  const auto asked = orderAway(root, stop_services, false);
+Result<void> takeDown(const std::string& root, bool stop_services, const Caller& caller) {
+  const auto asked = orderAway(root, {stop_services, false, caller});
   if (asked && await([&] { return gone(root); }, stop_services ? Millis(300'000) : kHandOverTime))
     return {};
   killShim(root);
@@ -173,14 +172,14 @@ Result<void> handOver(const InstallRequest& request, const std::string& digest, 
     const RunningShim shim = runningShimFacts(root);
     if (shim.pid == 0) return true;
     if (shim.digest == digest && shim.pid != before) return greet(root).has_value();
-    if (shim.pid != ordered && orders < kMostOrders && orderAway(root, false, true)) {
+    if (shim.pid != ordered && orders < kMostOrders && orderAway(root, {false, true, kUpgrade})) {
       ordered = shim.pid;
       ++orders;
     }
     return false;
   };
   if (await(replaced, kHandOverTime) && !gone(root)) return {};
-  CCTL_CHECK(takeDown(root, false));
+  CCTL_CHECK(takeDown(root, false, kUpgrade));
   return bringUp(request, systemd);
 }
 
@@ -343,9 +342,15 @@ Result<void> uninstall(const UninstallRequest& request) {
   CCTL_TRY(const Identity identity, loadIdentity(request.root));
   CCTL_TRY(const Fd lock, lockBootstrap(request.root));
   CCTL_CHECK(removeBootHook(request.root, identity.cluster));
-  if (runningShim(request.root) != 0) CCTL_CHECK(takeDown(request.root, request.stop_services));
+  if (runningShim(request.root) != 0)
+    CCTL_CHECK(takeDown(request.root, request.stop_services, {"bootstrap", "uninstall", 0}));
   if (request.purge) return removeTree(request.root);
   return {};
+}
+
+Result<void> stopWithHost(const std::string& root) {
+  if (runningShim(root) == 0 || !hostGoesDown()) return {};
+  return takeDown(root, true, {"systemd", "the host shuts down", 0});
 }
 
 // Of the shim that runs, or else of this executable.

@@ -37,6 +37,11 @@ struct UninstallRequest {
 };
 [[nodiscard]] Result<void> uninstall(const UninstallRequest& request);
 
+// For systemd's ExecStop: while the host goes down, stops the services as they ask to be stopped,
+// then the shim; they start again at boot. At any other stop of the unit it does nothing, and they
+// live on.
+[[nodiscard]] Result<void> stopWithHost(const std::string& root);
+
 // {"version":…,"digest":…,"running":…,"pid":…,"operators":[…],"cluster":…,"host":…,"boot_hook":…}
 std::string infoLine(const std::string& root);
 

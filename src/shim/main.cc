@@ -228,6 +228,13 @@ Result<int> runInfo(Arguments& arguments) {
   return 0;
 }
 
+Result<int> runStopWithHost(Arguments& arguments) {
+  CCTL_TRY(const std::string root, takeRoot(arguments));
+  CCTL_CHECK(nothingElse(arguments));
+  CCTL_CHECK(stopWithHost(root));
+  return 0;
+}
+
 Result<int> runVersion(Arguments&) {
   say(1, std::string("clusterctl-shim ") + kVersion);
   return 0;
@@ -238,17 +245,23 @@ Result<int> runSelfCheck(Arguments&) { return 0; }
 using Command = Result<int> (*)(Arguments&);
 
 int dispatch(int argc, char** argv) {
-  static const std::map<std::string_view, Command> kCommands = {
-      {"anchor", runAnchorAgain},  {"info", runInfo},
-      {"install", runInstall},     {"relay", runRelay},
-      {"run", runForeground},      {"self-check", runSelfCheck},
-      {"start", runStart},         {"supervise", runSupervisor},
-      {"uninstall", runUninstall}, {"version", runVersion}};
+  static const std::map<std::string_view, Command> kCommands = {{"anchor", runAnchorAgain},
+                                                                {"info", runInfo},
+                                                                {"install", runInstall},
+                                                                {"relay", runRelay},
+                                                                {"run", runForeground},
+                                                                {"self-check", runSelfCheck},
+                                                                {"start", runStart},
+                                                                {"supervise", runSupervisor},
+                                                                {"stop-with-host", runStopWithHost},
+                                                                {"uninstall", runUninstall},
+                                                                {"version", runVersion}};
   const auto command = argc > 1 ? kCommands.find(argv[1]) : kCommands.end();
   if (command == kCommands.end())
     return failWith(
         {Code::kUsage,
          "usage: clusterctl-shim info|install|relay|run|self-check|start|uninstall|version"});
+  keepInheritedFiles();
   Arguments arguments(argc, argv);
   const auto outcome = command->second(arguments);
   return outcome ? *outcome : failWith(outcome.error());

@@ -20,7 +20,6 @@ namespace {
 
 constexpr size_t kMaxTail = 2048;  // bytes kept of what a program prints
 constexpr size_t kMaxTailLines = 20;
-constexpr Millis kExitPoll{50};  // where there are no process descriptors
 
 // The whole input in memory, so that a program that does not read holds up nobody.
 Result<Fd> memoryFile(std::string_view text) {
@@ -88,17 +87,8 @@ void Program::watch() {
     timed_out_ = true;
     signalGroup(pidfd_, report_.pid, SIGKILL);
   });
-  if (pidfd_)
-    exit_watch_ = loop_.watch(pidfd_.get(), EPOLLIN, [this](uint32_t) { onExit(); });
-  else
-    poll();
-}
-
-void Program::poll() {
-  poll_timer_ = loop_.after(kExitPoll, [this] {
-    poll();  // first: this object may be gone when the exit was seen
-    onExit();
-  });
+  const auto look = [this](uint32_t) { onExit(); };
+  exit_watch_ = pidfd_ ? loop_.watch(pidfd_.get(), EPOLLIN, look) : loop_.watchChildren(look);
 }
 
 // False when nothing is there (yet), or nothing will come.
@@ -116,7 +106,6 @@ void Program::onExit() {
   int status = 0;
   if (::waitpid(report_.pid, &status, WNOHANG) != report_.pid) return;
   exit_watch_.reset();
-  poll_timer_.reset();
   limit_timer_.reset();
   // Bounded: something that it left behind may be writing for ever.
   for (int i = 0; i < 64 && readOutput(); ++i) {

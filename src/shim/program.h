@@ -37,7 +37,6 @@ class Program {
 
  private:
   void watch();
-  void poll();
   bool readOutput();
   void onExit();
 
@@ -49,7 +48,6 @@ class Program {
   Fd pidfd_;
   Watch output_watch_;
   Watch exit_watch_;
-  Timer poll_timer_;
   Timer limit_timer_;
   SteadyTime begun_{};
   protocol::ExitReport report_;

@@ -435,10 +435,14 @@ void ServiceProcess::closeCapture() {
   host_.fds.drop(parkedPipes(name_));
 }
 
+// Without a descriptor, what becomes of the shim's own children is told by SIGCHLD, the anchor's
+// passed on; of what came from a pair before this one nobody tells.
 void ServiceProcess::watchExit() {
-  if (pidfd_)
-    watch_ = host_.loop.watch(pidfd_.get(), EPOLLIN, [this](uint32_t) { onProcessEvent(); });
-  if (!watch_) pollExit();
+  const auto look = [this](uint32_t) { onProcessEvent(); };
+  if (pidfd_) watch_ = host_.loop.watch(pidfd_.get(), EPOLLIN, look);
+  if (watch_) return;
+  watch_ = host_.loop.watchChildren(look);
+  if (!own_child_ && !under_anchor_) pollExit();
 }
 
 Result<ProbeTarget> ServiceProcess::probeTarget(const protocol::Probe& probe) const {

@@ -212,9 +212,9 @@ class Child {
     // All sources are above 2: the shim keeps 0 to 2 open.
     if (::dup2(null, 0) < 0 || ::dup2(out, 1) < 0 || ::dup2(err, 2) < 0) giveUp(kFiles);
     const int passed = passSockets();
-    // Everything of ours is O_CLOEXEC by birth; this is for what the shim itself inherited.
+    // Everything of ours is O_CLOEXEC by birth, and what it inherited since keepInheritedFiles().
     ::syscall(SYS_close_range, static_cast<unsigned>(3 + passed), kMaxFd, CLOSE_RANGE_CLOEXEC);
-    ::umask(022);
+    ::umask(request_.umask);
   }
 
   // To 3, 4, … (sd_listen_fds(3)). By way of copies above all of them: one source may be another's
@@ -257,7 +257,10 @@ class Child {
       setLimit(RLIMIT_NOFILE, *request_.limit_nofile);
     else if (inheritedFileLimit())
       ::setrlimit(RLIMIT_NOFILE, &*inheritedFileLimit());
+    if (request_.limit_nproc) setLimit(RLIMIT_NPROC, *request_.limit_nproc);
     if (request_.limit_core) setLimit(RLIMIT_CORE, *request_.limit_core);
+    if (request_.limit_memlock) setLimit(RLIMIT_MEMLOCK, *request_.limit_memlock);
+    if (request_.limit_stack) setLimit(RLIMIT_STACK, *request_.limit_stack);
     if (inheritedPriority()) ::setpriority(PRIO_PROCESS, 0, *inheritedPriority());
   }
 
@@ -354,6 +357,14 @@ void raiseOwnFileLimit() {
   inheritedFileLimit() = limit;
   limit.rlim_cur = limit.rlim_max;
   ::setrlimit(RLIMIT_NOFILE, &limit);  // best effort: the old limit still serves
+}
+
+void keepInheritedFiles() {
+  if (::syscall(SYS_close_range, 3u, kMaxFd, CLOSE_RANGE_CLOEXEC) == 0) return;
+  const auto names = listDir("/proc/self/fd");  // below Linux 5.11
+  if (!names) return;
+  for (const std::string& name : *names)
+    if (const int fd = std::atoi(name.c_str()); fd > 2) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
 void reserveLowNumbers() {

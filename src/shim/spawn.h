@@ -24,7 +24,11 @@ struct SpawnRequest {
   std::string cwd;
   std::optional<User> user;  // none: as the shim
   std::optional<uint64_t> limit_nofile;
+  std::optional<uint64_t> limit_nproc;
   std::optional<uint64_t> limit_core;
+  std::optional<uint64_t> limit_memlock;
+  std::optional<uint64_t> limit_stack;
+  unsigned umask = 022;
   int out_fd = -1;  // -1: /dev/null
   int err_fd = -1;
   static constexpr size_t kMaxSockets = 16;
@@ -43,7 +47,7 @@ struct Spawned {
 };
 
 // Blocks until the child has exec'ed, some tenths of a millisecond. The child leads its own session
-// and process group, has default signal handling, umask 022, and no descriptors but 0 to 2 and the
+// and process group, has default signal handling, and no descriptors but 0 to 2 and the
 // sockets. What failed in it, exec's errno included, comes back as the error (kFailed). The kernel
 // writes the pid to `pid_slot`, when there is one, before the child runs.
 [[nodiscard]] Result<Spawned> spawn(const SpawnRequest& request, int32_t* pid_slot);
@@ -58,6 +62,8 @@ bool signalGroup(const Fd& pidfd, int pid, int signal);
 
 // Default handling for all signals but those that a shim ignores; children get the default for all.
 void setUpSignals();
+// What this process was begun with, 0 to 2 excepted, reaches no child of its own.
+void keepInheritedFiles();
 // Takes all descriptors below kLowestFd but 0 to 2, closing what is open there, to hand children
 // theirs without copying all that this process has. For a process that has none there itself.
 void reserveLowNumbers();

@@ -4,10 +4,12 @@
 BUILD_DIR names the build directory (default: build/release of this tree).
 """
 
+import ctypes
 import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -198,6 +200,8 @@ LISTENER = textwrap.dedent("""\
 
 
 class ShimTest(unittest.TestCase):
+    before_exec = None
+
     def setUp(self):
         self.base = tempfile.mkdtemp(prefix="cctl-shim-")
         os.chmod(self.base, 0o755)
@@ -217,8 +221,9 @@ class ShimTest(unittest.TestCase):
 
     # ---- the executable ----
 
-    def shim(self, *args, check=True, binary=SHIM):
-        done = subprocess.run([binary, *args], capture_output=True, text=True, timeout=120)
+    def shim(self, *args, check=True, binary=SHIM, env=None):
+        done = subprocess.run([binary, *args], capture_output=True, text=True, timeout=120, env=env,
+                              preexec_fn=self.before_exec)
         if check and done.returncode != 0:
             raise AssertionError(f"{args}: exit {done.returncode}: {done.stderr}")
         return done
@@ -906,17 +911,22 @@ class Processes(ShimTest):
         script = b"#!/bin/sh\nid\ntouch mine\nexec sleep 1000\n"
         spec, reply = self.deploy(self.client, {"bin/w": (script, True)}, ["bin/w"], user="nobody",
                                   config=[{"path": "c", "mode": "0640", "content": "x"}],
-                                  limit_nofile=512, limit_core=0)
+                                  limit_nofile=512, limit_core=0, limit_nproc=4000,
+                                  limit_memlock=1 << 20, limit_stack=(1 << 64) - 1, umask=0o027)
         self.assertEqual(reply["state"], "ready", reply)
         log = read(self.log_path())
         self.assertIn("uid=65534(nobody)", log)
         self.assertNotIn("root", log.split("groups=")[1].splitlines()[0])
         instance = f"{self.root}/services/svc/instances/0"
-        self.assertEqual(os.stat(instance + "/data/mine").st_uid, 65534)
+        mine = os.stat(instance + "/data/mine")
+        self.assertEqual((mine.st_uid, stat.S_IMODE(mine.st_mode)), (65534, 0o640))
         conf = os.stat(instance + "/generations/1/conf/c")
         self.assertEqual((conf.st_uid, conf.st_gid), (0, 65534))
         limits = read(f"/proc/{reply['pid']}/limits")
         self.assertRegex(limits, r"Max open files\s+512")
+        self.assertRegex(limits, r"Max processes\s+4000")
+        self.assertRegex(limits, r"Max locked memory\s+1048576")
+        self.assertRegex(limits, r"Max stack size\s+unlimited")
         # The directory is the user's: no link of theirs is followed.
         self.client.ask("stop", instance={"service": "svc", "index": 0}, hold=True, caller=CALLER)
         victim = os.path.join(self.base, "victim")
@@ -994,6 +1004,30 @@ class Survival(ShimTest):
         self.shim("start", "--root", self.root)
         os.kill(self.info()["anchor"], signal.SIGTERM)
         wait_until(lambda: not self.info()["running"])
+
+    def test_services_stop_gracefully_when_the_host_goes_down_and_only_then(self):
+        script = b"#!/bin/sh\ntrap 'echo bye; exit 0' TERM\necho up\nwhile true; do sleep 0.02; done\n"
+        _, reply = self.deploy(self.client, {"bin/w": (script, True)}, ["bin/w"])
+        wait_until(lambda: "up" in read(self.log_path()))
+        said = {}
+        for answer in ("running", "stopping"):  # of systemctl is-system-running
+            path = os.path.join(self.base, answer)
+            os.mkdir(path)
+            with open(os.path.join(path, "systemctl"), "w", encoding="ascii") as f:
+                f.write(f"#!/bin/sh\n[ $1 = is-system-running ] && echo {answer}\n")
+            os.chmod(f.name, 0o755)
+            said[answer] = dict(os.environ, PATH=path + ":" + os.environ["PATH"])
+        self.shim("stop-with-host", "--root", self.root, env=said["running"])
+        self.assertTrue(alive(reply["pid"]) and self.info()["running"])
+        self.shim("stop-with-host", "--root", self.root, env=said["stopping"])
+        self.assertFalse(alive(reply["pid"]) or self.info()["running"])
+        self.assertIn("bye", read(self.log_path()))
+        self.shim("stop-with-host", "--root", self.root, env=said["stopping"])  # nothing to do
+        self.shim("start", "--root", self.root)  # the next boot
+        client = self.connect()
+        wait_until(lambda: [s for s in self.status(client) if s["state"] == "ready"])
+        stops = [e for e in self.events(client) if e.get("reason") == "the host shuts down"]
+        self.assertEqual([e["by"] for e in stops], ["systemd"])
 
     def test_what_ended_meanwhile_is_started_again(self):
         _, reply = self.deploy(self.client, {"bin/w": (WAITER, True)}, ["bin/w"])
@@ -1154,6 +1188,71 @@ def crc32c(text):
 
 
 @unittest.skipUnless(os.geteuid() == 0, "needs root to become a plain user")
+def forget_new_calls():
+    """What this process and its children ask of the kernel is answered as Linux 4.18 would."""
+    new = [424, 434, 435, 436]  # pidfd_send_signal, pidfd_open, clone3, close_range: all machines
+    filters = [struct.pack("HBBI", 0x20, 0, 0, 0)]  # load the number of the call
+    for i, number in enumerate(new):
+        filters.append(struct.pack("HBBI", 0x15, len(new) - i, 0, number))
+    filters.append(struct.pack("HBBI", 0x06, 0, 0, 0x7fff0000))           # SECCOMP_RET_ALLOW
+    filters.append(struct.pack("HBBI", 0x06, 0, 0, 0x00050000 | 38))      # …_ERRNO, ENOSYS
+    buffer = ctypes.create_string_buffer(b"".join(filters))
+    program = struct.pack("HxxxxxxP", len(filters), ctypes.addressof(buffer))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, program, 0, 0) != 0:
+        os.write(2, b"no seccomp filter\n")
+        os._exit(126)
+
+
+def wake_ups(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return int(re.search(r"^voluntary_ctxt_switches:\t(\d+)$", f.read(), re.M)[1])
+
+
+class OldKernel(Survival):
+    """All of Survival without process descriptors."""
+    before_exec = staticmethod(forget_new_calls)
+
+    def test_the_calls_are_missing(self):
+        done = subprocess.run([sys.executable, "-c", "import os; os.pidfd_open(os.getpid())"],
+                              capture_output=True, text=True, preexec_fn=forget_new_calls)
+        self.assertIn("Function not implemented", done.stderr)
+        with open(f"/proc/{self.info()['pid']}/status", encoding="ascii") as f:
+            self.assertIn("Seccomp:\t2\n", f.read())
+
+    @staticmethod
+    def sleeps(shim):
+        before = wake_ups(shim)
+        time.sleep(1)
+        return wake_ups(shim) - before <= 2
+
+    def test_an_exit_is_seen_without_polling(self):
+        _, reply = self.deploy(self.client, {"bin/w": (WAITER, True)}, ["bin/w"])
+        for kill in (None, "pid", "anchor"):
+            if kill:
+                self.kill_one(kill)
+            shim = self.info()["pid"]
+            wait_until(lambda: self.sleeps(shim), 30, "a second without polling")
+            client = self.connect()
+            pid = self.one(client)["pid"]
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: [s for s in self.status(client) if s["state"] == "ready" and s["pid"] != pid])
+
+    def test_nothing_inherited_reaches_a_service(self):
+        self.kill_pair()
+        ends = os.pipe()
+        os.set_inheritable(ends[1], True)
+        subprocess.run([SHIM, "start", "--root", self.root], check=True, pass_fds=[ends[1]],
+                       preexec_fn=forget_new_calls)
+        os.close(ends[1])
+        client = self.connect()
+        _, reply = self.deploy(client, {"bin/w": (WAITER, True)}, ["bin/w"])
+        pipe = os.stat(ends[0]).st_ino
+        for fd in os.listdir(f"/proc/{reply['pid']}/fd"):
+            self.assertNotEqual(os.stat(f"/proc/{reply['pid']}/fd/{fd}").st_ino, pipe)
+        os.close(ends[0])
+
+
 class PlainUser(ShimTest):
     """The shim as a login that is not root, with a ROOT of its own."""
     UID = 65534

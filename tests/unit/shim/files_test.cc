@@ -578,6 +578,9 @@ TEST_CASE("boot hook: texts, and crontabs that keep what is not ours") {
   CHECK(unitText("/opt/c", "demo").find("ExecStart=/opt/c/shim/current run --root /opt/c\n") !=
         std::string::npos);
   CHECK(unitText("/opt/c", "demo").find("KillMode=process\n") != std::string::npos);
+  CHECK(unitText("/opt/c", "demo")
+            .find("ExecStop=/opt/c/shim/current stop-with-host --root /opt/c\n") !=
+        std::string::npos);
   CHECK(
       cronFileText("/opt/c", "demo").find("@reboot root /opt/c/shim/current start --root /opt/c") !=
       std::string::npos);
