@@ -42,6 +42,7 @@ void addGlobals(CLI::App& app, Globals& globals, std::string& output) {
   option("-o,--output", "--output", output, "text, json or jsonl (default: text)")
       ->check(CLI::IsMember({"text", "json", "jsonl"}));
   flag("--dry-run,--check", "--dry-run", globals.dry_run, "Say what would be done; change nothing");
+  flag("--diff", "--diff", globals.diff, "Show what changes in generated files");
   flag("-y,--yes", "--yes", globals.yes, "Do not ask");
   flag("--accept-new", "--accept-new", globals.accept_new,
        "Add the keys of hosts that are not known yet");
@@ -161,22 +162,50 @@ OutputFormat formatFrom(const std::string& name) {
   return name == "jsonl" ? OutputFormat::kJsonLines : OutputFormat::kText;
 }
 
-Command versionCommand() {
-  const auto run = [](Context& context) -> Result<int> {
-    if (context.json())
-      context.print(fmt::format("{{\"format\":1,\"version\":\"{}\"}}\n", kVersion));
-    else
-      context.print(fmt::format("clusterctl {}\n", kVersion));
-    return 0;
-  };
-  return {"version", "Print the version", "Other", [run](CLI::App&) { return Run(run); }, {}};
-}
-
 std::string helpOf(const CLI::App& app) {
   std::string above;
   for (const CLI::App* parent = app.get_parent(); parent != nullptr; parent = parent->get_parent())
     above = parent->get_name() + (above.empty() ? "" : " ") + above;
   return app.help(above, CLI::AppFormatMode::Normal);
+}
+
+constexpr const char* kAbout =
+    "Runs services on many Linux hosts over SSH: releases, configs, supervision, naming.";
+
+std::vector<Registered> buildApp(CLI::App& app, const std::vector<Command>& table, Globals& globals,
+                                 std::string& output) {
+  app.formatter(helpFormatter());
+  app.allow_extras();
+  app.set_version_flag("--version", std::string("clusterctl ") + kVersion);
+  addGlobals(app, globals, output);
+  return registerAll(app, table);
+}
+
+// "{text,json,jsonl}" → those three
+std::vector<std::string> choicesOf(const CLI::Option& option) {
+  const std::string type = option.get_type_name();
+  const size_t open = type.find('{'), close = type.find('}');
+  if (open == std::string::npos || close == std::string::npos) return {};
+  return CLI::detail::split(type.substr(open + 1, close - open - 1), ',');
+}
+
+CommandShape shapeOf(const CLI::App& app) {
+  CommandShape shape{app.get_name(), app.get_description(), {}, {}, {}};
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_positional()) {
+      shape.arguments.push_back(
+          {option->get_name(true),
+           option->get_expected_max() == CLI::detail::expected_max_vector_size});
+      continue;
+    }
+    OptionShape one{
+        {}, option->get_description(), option->get_items_expected_max() > 0, choicesOf(*option)};
+    for (const std::string& name : option->get_snames()) one.names.push_back("-" + name);
+    for (const std::string& name : option->get_lnames()) one.names.push_back("--" + name);
+    shape.options.push_back(std::move(one));
+  }
+  for (const CLI::App* child : app.get_subcommands({})) shape.children.push_back(shapeOf(*child));
+  return shape;
 }
 
 std::string typedText(const std::vector<std::string>& arguments) {
@@ -187,16 +216,10 @@ std::string typedText(const std::vector<std::string>& arguments) {
 
 Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
                                     const std::vector<std::string>& arguments) {
-  CLI::App app(
-      "Runs services on many Linux hosts over SSH: releases, configs, supervision, naming.",
-      "clusterctl");
-  app.formatter(helpFormatter());
-  app.allow_extras();
-  app.set_version_flag("--version", std::string("clusterctl ") + kVersion);
+  CLI::App app(kAbout, "clusterctl");
   ParsedLine parsed;
   std::string output = "text";
-  addGlobals(app, parsed.globals, output);
-  const std::vector<Registered> all = registerAll(app, table);
+  const std::vector<Registered> all = buildApp(app, table, parsed.globals, output);
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
   try {
     app.parse(reversed);
@@ -218,6 +241,14 @@ Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
   return parsed;
 }
 
+CommandShape shapeOf(const std::vector<Command>& table) {
+  CLI::App app(kAbout, "clusterctl");
+  Globals globals;
+  std::string output;
+  const std::vector<Registered> all = buildApp(app, table, globals, output);
+  return shapeOf(app);
+}
+
 int reportResult(Context& context, const Result<int>& code) {
   if (code) return *code;
   context.progress().finish();
@@ -229,9 +260,7 @@ int reportResult(Context& context, const Result<int>& code) {
 
 int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimImage& shim,
                    CancelToken& cancel, const StepHook& on_step) {
-  std::vector<Command> table = commandTable();
-  table.push_back(versionCommand());
-  auto parsed = parseCommandLine(table, arguments);
+  auto parsed = parseCommandLine(commandTable(), arguments);
   if (!parsed) {
     fmt::print(stderr, "clusterctl: {}\n", printable(parsed.error().message));
     return exitCodeOf(parsed.error().code);

@@ -20,6 +20,25 @@ struct ParsedLine {
 [[nodiscard]] Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
                                                   const std::vector<std::string>& arguments);
 
+// The command line as it is parsed, for completion.
+struct OptionShape {
+  std::vector<std::string> names;  // "-i", "--inventory"
+  std::string help;
+  bool takes_value = false;
+  std::vector<std::string> choices;  // all the values that there are; empty: any
+};
+struct ArgumentShape {
+  std::string name;   // "SERVICE"
+  bool many = false;  // this and all that follow
+};
+struct CommandShape {
+  std::string name, summary;
+  std::vector<OptionShape> options;  // its own; those of the commands above it are taken, too
+  std::vector<ArgumentShape> arguments;
+  std::vector<CommandShape> children;
+};
+CommandShape shapeOf(const std::vector<Command>& table);
+
 // The exit code of a command that ran; its error goes to standard error.
 int reportResult(Context& context, const Result<int>& code);
 

@@ -41,11 +41,13 @@ std::vector<Command> planCommands();       // plan, apply
 std::vector<Command> moveCommands();       // migrate, drain, undrain
 std::vector<Command> changeCommands();     // deploy, start, stop, restart, reload, signal
 std::vector<Command> playCommands();       // play
-std::vector<Command> watchCommands();      // status, logs, events, resolve
+std::vector<Command> statusCommands();     // status, top
+std::vector<Command> watchCommands();      // logs, events, resolve
 std::vector<Command> nameCommands();       // watch
 std::vector<Command> coreCommands();       // cores
 std::vector<Command> recordCommands();     // deps, history, lock …
 std::vector<Command> retireCommands();     // clients, retire
 std::vector<Command> registryCommands();   // registry …, sync
+std::vector<Command> otherCommands();      // completion …, version
 
 }  // namespace cctl::cli

@@ -9,6 +9,7 @@
 #include "base/digest.h"
 #include "base/version.h"
 #include "cli/app.h"
+#include "cli/live.h"
 
 extern "C" {
 extern const unsigned char clusterctl_shim_begin[];
@@ -21,7 +22,10 @@ cctl::CancelToken* cancel_token = nullptr;  // for the handler only
 
 // The first asks for an orderly end; the second does not wait for it.
 void onInterrupt(int) {
-  if (cancel_token->cancelled()) std::_Exit(130);
+  if (cancel_token->cancelled()) {
+    cctl::cli::restoreTerminal();
+    std::_Exit(130);
+  }
   cancel_token->cancel();
 }
 

@@ -98,6 +98,12 @@ void Progress::finish() {
   if (animator_.joinable()) animator_.join();
 }
 
+void Progress::hush() {
+  finish();
+  const std::lock_guard lock(mutex_);
+  hushed_ = true;
+}
+
 void Progress::animate() {
   std::unique_lock lock(mutex_);
   while (!changed_.wait_for(lock, kFrame, [this] { return stopping_; })) drawLine();
@@ -125,6 +131,7 @@ void Progress::drawLine() {
 
 void Progress::onEvent(const ops::OpEvent& event) {
   const std::lock_guard lock(mutex_);
+  if (hushed_) return;
   clearLine();
   if (event.kind == ops::OpEventKind::kPhase) {
     phase_ = printable(event.text);

@@ -57,6 +57,8 @@ class Progress final : public ops::EventSink {
   void onEvent(const ops::OpEvent& event) override;
   // Takes the living line away: before results are printed.
   void finish();
+  // Shows nothing from now on: another one has the screen, and says what matters.
+  void hush();
 
  private:
   void animate();
@@ -74,6 +76,7 @@ class Progress final : public ops::EventSink {
   std::string phase_;
   std::chrono::steady_clock::time_point since_{};
   bool stopping_ = false;
+  bool hushed_ = false;
   bool drawn_ = false;
   std::thread animator_;
 };
