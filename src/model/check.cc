@@ -10,6 +10,7 @@
 #include "model/read_views.h"
 #include "model/reader.h"
 #include "model/render.h"
+#include "model/secrets.h"
 #include "model/utf8.h"
 
 namespace cctl {
@@ -64,6 +65,51 @@ struct Failure {
   std::vector<std::string> hosts;
 };
 
+using Variables = std::map<std::string, std::vector<const Node*>>;
+
+// Every value of every variable: of cluster, groups, hosts, and of one service or all.
+Variables variablesOf(const Inventory& inventory, const Manifest* only) {
+  Variables variables;
+  const auto add = [&](const Vars& vars) {
+    for (const auto& [name, value] : vars) variables[name].push_back(&value);
+  };
+  add(inventory.vars);
+  for (const auto& [group, vars] : inventory.group_vars) add(vars);
+  for (const auto& [host, value] : inventory.hosts) add(value.vars);
+  for (const auto& [service, manifest] : inventory.services)
+    if (only == nullptr || only == &manifest) add(manifest.vars);
+  return variables;
+}
+
+void checkSecretNames(const std::map<std::string, Location>& secrets,
+                      const std::vector<std::string>& names, std::string_view kind,
+                      std::string otherwise, Problems& problems) {
+  for (const auto& [name, where] : secrets)
+    if (std::find(names.begin(), names.end(), name) == names.end())
+      problems.add(where, fmt::format("secrets: there is no {} \"{}\"", kind, printable(name)),
+                   spellingHint(name, names, otherwise));
+}
+
+void checkSecretLength(const std::string& name, const std::string& value, const Location& where,
+                       Problems& problems) {
+  if (value.empty() || value.size() >= kShortestSecret) return;
+  problems.add(where,
+               fmt::format("{} is named in secrets, and too short to be hidden", printable(name)),
+               fmt::format("{} characters or more can be told from other text", kShortestSecret));
+}
+
+void checkSecretVariables(const std::map<std::string, Location>& secrets,
+                          const Variables& variables, Problems& problems) {
+  for (const auto& [name, values] : variables) {
+    if (secrets.count(name) == 0) continue;
+    for (const Node* value : values) {
+      std::vector<std::string> texts;
+      addSecretValues(*value, texts);
+      for (const std::string& text : texts) checkSecretLength(name, text, value->where(), problems);
+    }
+  }
+}
+
 class ServiceChecker {
  public:
   ServiceChecker(const Inventory& inventory, const Manifest& manifest, Problems& problems,
@@ -77,6 +123,7 @@ class ServiceChecker {
     checkDependencies();
     checkConfigTemplates();
     checkPorts();
+    checkSecrets();
     checkNames();
   }
 
@@ -150,6 +197,18 @@ class ServiceChecker {
                       fmt::format("ports.{}: {} lies in the pool for auto ports, {}-{}", port.name,
                                   *port.fixed, inventory_.ports.first, inventory_.ports.last),
                       "another service may hold it: choose one outside");
+  }
+
+  void checkSecrets() {
+    const Variables variables = variablesOf(inventory_, &manifest_);
+    std::vector<std::string> names = keysOf(manifest_.env);
+    for (const auto& [name, values] : variables) names.push_back(name);
+    checkSecretVariables(manifest_.secrets, variables, problems_);
+    checkSecretNames(manifest_.secrets, names, "variable or environment variable",
+                     "add it to vars or env", problems_);
+    for (const auto& [name, where] : manifest_.secrets)
+      if (const auto env = manifest_.env.find(name); env != manifest_.env.end())
+        checkSecretLength(name, env->second.text, env->second.where, problems_);
   }
 
   // The hosts that matter, by what names they define.
@@ -240,6 +299,9 @@ void checkUnusedTemplates(const Inventory& inventory, Problems& warnings) {
 void checkInventory(const Inventory& inventory, Problems& problems, Problems& warnings) {
   for (const auto& [name, manifest] : inventory.services)
     ServiceChecker(inventory, manifest, problems, warnings).check();
+  const Variables variables = variablesOf(inventory, nullptr);
+  checkSecretNames(inventory.secrets, keysOf(variables), "variable", "add it to vars", problems);
+  checkSecretVariables(inventory.secrets, variables, problems);
   checkViews(inventory, problems);
   checkCycles(inventory, problems);
   checkUnusedTemplates(inventory, warnings);

@@ -6,8 +6,8 @@
 
 namespace cctl {
 
-// Names of groups, hosts, labels, services and templates; cycles; every name in every template and
-// command, for each kind of host that the service may run on.
+// Names of groups, hosts, labels, services, templates and secrets; cycles; every name in every
+// template and command, for each kind of host that the service may run on.
 void checkInventory(const Inventory& inventory, Problems& problems, Problems& warnings);
 
 }  // namespace cctl

@@ -91,6 +91,8 @@ struct Inventory {
   std::map<std::string, std::vector<HostName>> groups;
   std::map<std::string, Vars> group_vars;
   Vars vars;
+  // Names of variables, of any place, whose values nobody is to be shown.
+  std::map<std::string, Location> secrets;
   std::map<ServiceName, Manifest> services;
   std::map<std::string, Template> templates;
 

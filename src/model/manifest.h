@@ -153,6 +153,8 @@ struct Manifest {
   std::map<ServiceName, OnChange> on_change;
   LogLimits logs;
   Vars vars;
+  // Names of variables and of `env` whose values nobody is to be shown.
+  std::map<std::string, Location> secrets;
 
   Location where;  // of the file
   Node source;     // the file as it was read: what the spec digest is made of

@@ -15,7 +15,7 @@
 
 namespace cctl {
 
-// A generated file before and after; a side without one is empty. May hold secrets.
+// A generated file before and after; a side without one is empty. Secrets are hidden.
 struct FileDifference {
   std::string path;
   std::string before, after;
@@ -101,7 +101,7 @@ Step onlyOf(const Step& step, const std::set<InstanceId>& ids);
 Step without(const Step& step, const std::set<InstanceId>& ids);
 
 struct Wave {
-  std::string title;  // "sudoku-solver/0 on host1: 1.0.0 → 1.1.0"
+  std::string title;  // "sudoku-solver/[0-1] on host[1-2]: 1.0.0 → 1.1.0"
   std::vector<Step> steps;
   bool canary = false;
 };

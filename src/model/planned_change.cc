@@ -51,6 +51,7 @@ PlannedChange moveOf(const PlanInput& input, const Placed& placed, const Observe
   PlannedChange change = replaceOf(input, placed, old);
   change.kind = ChangeKind::kMove;
   change.from = old.host;
+  change.files.clear();  // those of the old host
   change.why = {fmt::format("it belongs on {} now", placed.host)};
   return change;
 }

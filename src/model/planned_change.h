@@ -23,11 +23,11 @@ std::string_view changeName(ChangeKind kind);  // "start", "replace", …
 struct PlannedChange {
   ChangeKind kind = ChangeKind::kStart;
   InstanceId id;
-  HostName host;                 // where it will be, or is no longer
-  std::optional<HostName> from;  // of a move
-  Version version;               // afterwards; of a removal: what runs
-  std::vector<std::string> why;  // never empty
-  std::vector<FileDifference> files;
+  HostName host;                      // where it will be, or is no longer
+  std::optional<HostName> from;       // of a move
+  Version version;                    // afterwards; of a removal: what runs
+  std::vector<std::string> why;       // never empty
+  std::vector<FileDifference> files;  // of a replacement
 };
 
 // Of one wave, in the order of its steps. A move counts where it starts, not where it ends.

@@ -112,6 +112,8 @@ class ClusterReader {
       inventory_.ports =
           readParsed(*ports, "ports", parsePortRange, problems_).value_or(PortRange());
     if (const Node* vars = map_.find("vars")) inventory_.vars = readVars(*vars, "vars", problems_);
+    if (const Node* secrets = map_.find("secrets"))
+      inventory_.secrets = readSecrets(*secrets, problems_);
     readHosts();
     readGroups();
     readRegistry();
@@ -465,6 +467,18 @@ Vars readVars(const Node& node, std::string_view what, Problems& problems) {
                    "use letters, digits, '_' and '-'");
   }
   return vars;
+}
+
+std::map<std::string, Location> readSecrets(const Node& node, Problems& problems) {
+  std::map<std::string, Location> names;
+  const auto items = readList(node, "secrets", "[db_password, API_TOKEN]", problems);
+  if (!items) return names;
+  for (const Node* item : *items)
+    if (const auto name = readText(*item, "secrets", problems))
+      if (!names.emplace(*name, item->where()).second)
+        problems.add(item->where(), fmt::format("secrets: {} is named twice", printable(*name)),
+                     "remove one of them");
+  return names;
 }
 
 std::vector<std::pair<std::string, Location>> readNodeSets(const Node& node, std::string_view what,

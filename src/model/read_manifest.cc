@@ -189,6 +189,8 @@ class ManifestReader {
     readOnChange();
     readLogs();
     if (const Node* vars = map_.find("vars")) manifest_.vars = readVars(*vars, "vars", problems_);
+    if (const Node* secrets = map_.find("secrets"))
+      manifest_.secrets = readSecrets(*secrets, problems_);
     map_.finish();
     return std::move(manifest_);
   }

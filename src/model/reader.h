@@ -25,6 +25,9 @@ bool isPartName(std::string_view text);
 // `vars`: names to values of any kind.
 Vars readVars(const Node& node, std::string_view what, Problems& problems);
 
+// `secrets`: names, and where they stand; names that nothing has are found in check.h.
+std::map<std::string, Location> readSecrets(const Node& node, Problems& problems);
+
 // A list of node sets, or one as a single value; each name is checked as a host name.
 std::vector<std::pair<std::string, Location>> readNodeSets(const Node& node, std::string_view what,
                                                            Problems& problems);

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "model/host_paths.h"
 #include "model/placement.h"
+#include "model/secrets.h"
 
 namespace cctl {
 namespace {
@@ -35,16 +36,39 @@ void addVars(const Vars& vars, Object& scope) {
   for (const auto& [name, node] : vars) scope[name] = valueOf(node);
 }
 
-Object mergedVars(const RenderInput& input, const Host* host) {
-  Object vars;
-  addVars(input.inventory->vars, vars);
+// From the least to the most special.
+std::vector<const Vars*> layersOfVars(const RenderInput& input, const Host* host) {
+  std::vector<const Vars*> layers{&input.inventory->vars};
   for (const std::string& group : host != nullptr ? host->groups : std::set<std::string>()) {
     const auto found = input.inventory->group_vars.find(group);
-    if (found != input.inventory->group_vars.end()) addVars(found->second, vars);
+    if (found != input.inventory->group_vars.end()) layers.push_back(&found->second);
   }
-  if (host != nullptr) addVars(host->vars, vars);
-  addVars(input.manifest->vars, vars);
+  if (host != nullptr) layers.push_back(&host->vars);
+  layers.push_back(&input.manifest->vars);
+  return layers;
+}
+
+Object mergedVars(const RenderInput& input, const Host* host) {
+  Object vars;
+  for (const Vars* layer : layersOfVars(input, host)) addVars(*layer, vars);
   return vars;
+}
+
+// Of every layer: one that is overridden is not to be seen either.
+std::vector<std::string> secretsOf(const RenderInput& input,
+                                   const std::map<std::string, std::string>& env) {
+  std::vector<std::string> values;
+  const Host* host = input.inventory->findHost(input.host);
+  for (const Vars* layer : layersOfVars(input, host))
+    for (const auto& [name, node] : *layer)
+      if (input.inventory->secrets.count(name) != 0 || input.manifest->secrets.count(name) != 0)
+        addSecretValues(node, values);
+  for (const auto& [name, location] : input.manifest->secrets)
+    if (const auto found = env.find(name); found != env.end() && !found->second.empty())
+      values.push_back(found->second);
+  std::sort(values.begin(), values.end());
+  values.erase(std::unique(values.begin(), values.end()), values.end());
+  return values;
 }
 
 Object portsObject(const std::map<std::string, uint16_t>& ports) {
@@ -133,6 +157,7 @@ class Renderer {
     rendered.argv = command(manifest.run);
     rendered.env = ownEnvironment(input_);
     for (const auto& [name, text] : manifest.env) rendered.env[name] = one(text);
+    rendered.secrets = secretsOf(input_, rendered.env);
     rendered.ready_exec = probeCommand(manifest.health.ready);
     if (manifest.health.live) rendered.live_exec = probeCommand(manifest.health.live->probe);
     for (const ConfigFile& file : manifest.config) addFile(file, rendered.files);

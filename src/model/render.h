@@ -52,13 +52,15 @@ struct Rendered {
   std::vector<RenderedFile> files;      // sorted by path
   std::vector<std::string> ready_exec;  // of an exec probe; empty otherwise
   std::vector<std::string> live_exec;   // the same for liveness
+  // Values that `secrets` of cluster.yaml and of the manifest name, whether they were used or not.
+  std::vector<std::string> secrets;
   friend bool operator==(const Rendered&, const Rendered&) = default;
 };
 
 // kBadInput with one line per problem.
 [[nodiscard]] Result<Rendered> renderInstance(const RenderInput& input);
 
-// sha256 over all of it: two renderings are equal when their digests are.
+// sha256 over all that the service sees: two renderings are equal when their digests are.
 std::string renderedDigest(const Rendered& rendered);
 
 // A scope with made-up ports, addresses and endpoints, for checking before anything is contacted.

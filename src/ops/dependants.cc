@@ -144,6 +144,7 @@ class Refresher {
     request.argv = one.fresh.argv;
     request.env = one.fresh.env;
     request.config = one.fresh.config;
+    request.secrets = one.fresh.secrets;
     request.signal = action_ == OnChange::kReload ? SIGHUP : 0;
     request.caller = operation_.caller(token);
     CCTL_TRY(const auto done,

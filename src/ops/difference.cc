@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
+
+#include "model/secrets.h"
+#include "model/text_diff.h"
 
 namespace cctl::ops {
 namespace {
@@ -36,7 +40,10 @@ void addConfig(const GenerationSpec& running, const GenerationSpec& fresh, Diffe
                                 !before  ? " is new"
                                 : !after ? " goes"
                                          : ""));
-    if (!only_mode) found.files.push_back({path, contentOf(before), contentOf(after)});
+    if (only_mode) continue;
+    HiddenTexts texts =
+        hideSecrets(contentOf(before), running.secrets, contentOf(after), fresh.secrets);
+    found.files.push_back({path, std::move(texts.before), std::move(texts.after)});
   }
 }
 
@@ -95,10 +102,41 @@ void addSettings(const GenerationSpec& running, const GenerationSpec& fresh, Dif
 bool sameForService(GenerationSpec a, const GenerationSpec& b) {
   a.generation = b.generation;
   a.spec_digest = b.spec_digest;
+  a.secrets = b.secrets;
   return a == b;
 }
 
+std::string runText(const GenerationSpec& spec) {
+  std::string text;
+  for (const std::string& word : spec.argv) text += word + "\n";
+  for (const auto& [name, value] : spec.env) text += fmt::format("{}={}\n", name, value);
+  return text;
+}
+
 }  // namespace
+
+GenerationSpec withoutSecrets(GenerationSpec spec) {
+  const std::vector<std::string> secrets = std::exchange(spec.secrets, {});
+  const auto hide = [&](std::string& text) { text = hideSecrets(text, secrets); };
+  for (std::string& word : spec.argv) hide(word);
+  for (auto& [name, value] : spec.env) hide(value);
+  for (protocol::ConfigFile& file : spec.config) hide(file.content);
+  for (std::string& word : spec.ready.argv) hide(word);
+  if (spec.live)
+    for (std::string& word : spec.live->probe.argv) hide(word);
+  return spec;
+}
+
+std::string diffOf(const GenerationSpec& running, const GenerationSpec& fresh) {
+  const HiddenTexts run =
+      hideSecrets(runText(running), running.secrets, runText(fresh), fresh.secrets);
+  std::string text = unifiedDiff("old/run", "new/run", run.before, run.after);
+  Difference files;
+  addConfig(running, fresh, files);
+  for (const FileDifference& file : files.files)
+    text += unifiedDiff("old/" + file.path, "new/" + file.path, file.before, file.after);
+  return text;
+}
 
 Difference differenceOf(const GenerationSpec& running, const GenerationSpec& fresh) {
   Difference found;

@@ -6,9 +6,16 @@
 
 namespace cctl::ops {
 
-// Everything that a service could notice; empty when nothing. The generation's number and the
-// digest of its spec are not part of it: a manifest that changes only where instances are placed
-// renews none of them.
+// For people: its arguments, environment, files and probes with every secret as "(secret)".
+protocol::GenerationSpec withoutSecrets(protocol::GenerationSpec spec);
+
+// Command, environment and files, as `diff -u` writes them; secrets are hidden. Empty: no
+// difference.
+std::string diffOf(const protocol::GenerationSpec& running, const protocol::GenerationSpec& fresh);
+
+// Everything that a service could notice; empty when nothing. The generation's number, the
+// digest of its spec and what of it is secret are not part of it: a manifest that changes only
+// where instances are placed renews none of them. Secrets are hidden in its files.
 Difference differenceOf(const protocol::GenerationSpec& running,
                         const protocol::GenerationSpec& fresh);
 

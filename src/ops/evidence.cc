@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
-#include "model/text_diff.h"
+#include "ops/difference.h"
 
 namespace cctl::ops {
 namespace {
@@ -121,12 +121,7 @@ class Witness {
       return std::string("there are no two generations to compare\n");
     CCTL_TRY(const auto after, generation(fresh->second));
     CCTL_TRY(const auto before, generation(old->second));
-    std::string text = unifiedDiff("old/run", "new/run", runText(before), runText(after));
-    std::map<std::string, std::pair<std::string, std::string>> files;
-    for (const auto& file : before.config) files[file.path].first = file.content;
-    for (const auto& file : after.config) files[file.path].second = file.content;
-    for (const auto& [path, texts] : files)
-      text += unifiedDiff("old/" + path, "new/" + path, texts.first, texts.second);
+    const std::string text = diffOf(before, after);
     return text.empty() ? std::string("no difference\n") : text;
   }
 
@@ -134,13 +129,6 @@ class Witness {
   Result<protocol::GenerationSpec> generation(int number) {
     return host_.shim->call<protocol::GenerationSpec>(protocol::GenerationRequest{ref_, number},
                                                       Deadline::in(kRequestTimeout));
-  }
-
-  static std::string runText(const protocol::GenerationSpec& spec) {
-    std::string text;
-    for (const std::string& word : spec.argv) text += word + "\n";
-    for (const auto& [name, value] : spec.env) text += fmt::format("{}={}\n", name, value);
-    return text;
   }
 
   HostConnection& host_;

@@ -5,7 +5,8 @@
 //                           /failures.json    problem, health answer and exit of each instance
 //                           /HOST-S-I/        status.json, output.log, events.jsonl, config.diff
 //
-// Directories are 0700 and files 0600: configs hold secrets.
+// Directories are 0700 and files 0600: what a service writes may hold secrets. Those that the
+// inventory names are hidden in config.diff.
 #pragma once
 
 #include <map>

@@ -90,6 +90,7 @@ Result<protocol::GenerationSpec> renderGeneration(const HostConnection& host,
   spec.spec_digest = specDigest(*input.inventory, *input.manifest, input.version);
   spec.argv = std::move(rendered.argv);
   spec.env = std::move(rendered.env);
+  spec.secrets = std::move(rendered.secrets);
   spec.ports = input.ports;
   for (RenderedFile& file : rendered.files)
     spec.config.push_back({file.path, fmt::format("{:04o}", file.mode), std::move(file.content)});
@@ -101,8 +102,9 @@ Result<protocol::GenerationSpec> renderGeneration(const HostConnection& host,
   return spec;
 }
 
-Result<Difference> compareWithToday(const HostConnection& host, GenerationRequestInput input,
-                                    const protocol::GenerationSpec& running) {
+Result<protocol::GenerationSpec> renderToday(const HostConnection& host,
+                                             GenerationRequestInput input,
+                                             const protocol::GenerationSpec& running) {
   input.generation = running.generation;
   input.ports.clear();
   for (const Port& port : input.manifest->ports) {
@@ -111,7 +113,12 @@ Result<Difference> compareWithToday(const HostConnection& host, GenerationReques
     input.ports[port.name] = port.fixed.value_or(
         static_cast<uint16_t>(found == running.ports.end() ? 0 : found->second));
   }
-  CCTL_TRY(const protocol::GenerationSpec fresh, renderGeneration(host, input));
+  return renderGeneration(host, input);
+}
+
+Result<Difference> compareWithToday(const HostConnection& host, GenerationRequestInput input,
+                                    const protocol::GenerationSpec& running) {
+  CCTL_TRY(const protocol::GenerationSpec fresh, renderToday(host, std::move(input), running));
   return differenceOf(running, fresh);
 }
 

@@ -27,7 +27,12 @@ struct GenerationRequestInput {
 [[nodiscard]] Result<protocol::GenerationSpec> renderGeneration(
     const HostConnection& host, const GenerationRequestInput& input);
 
-// How what runs differs from what would be rendered now with its number and ports.
+// What would be rendered now with the number and ports of what runs.
+[[nodiscard]] Result<protocol::GenerationSpec> renderToday(const HostConnection& host,
+                                                           GenerationRequestInput input,
+                                                           const protocol::GenerationSpec& running);
+
+// How what runs differs from that.
 [[nodiscard]] Result<Difference> compareWithToday(const HostConnection& host,
                                                   GenerationRequestInput input,
                                                   const protocol::GenerationSpec& running);

@@ -144,6 +144,7 @@ CCTL_FIELDS(GenerationSpec) {
   v.maybe("limit_stack", m.limit_stack), v.maybe("umask", m.umask);
   v.maybe("limit_memory", m.limit_memory), v.maybe("limit_cpu", m.limit_cpu);
   v("log_max_size", m.log_max_size), v("log_keep", m.log_keep);
+  v.maybe("secrets", m.secrets);
 }
 CCTL_FIELDS(PortWish) { v("name", m.name), v.maybe("fixed", m.fixed), v.maybe("socket", m.socket); }
 CCTL_FIELDS(AllocateRequest) {
@@ -180,7 +181,7 @@ CCTL_FIELDS(SignalRequest) {
 }
 CCTL_FIELDS(ReconfigureRequest) {
   v("instance", m.instance), v("generation", m.generation), v("argv", m.argv), v("env", m.env);
-  v("config", m.config);
+  v("config", m.config), v.maybe("secrets", m.secrets);
   v.maybe("signal", m.signal), v("caller", m.caller);
 }
 CCTL_FIELDS(ForgetRequest) { v("instance", m.instance), v("caller", m.caller); }

@@ -235,6 +235,8 @@ struct GenerationSpec {
   std::optional<int> limit_cpu;           // thousandths of a processor
   uint64_t log_max_size = 64u << 20;
   int log_keep = 5;
+  // Values in it that people are not to be shown. Only whoever shows it needs them.
+  std::vector<std::string> secrets;
   bool operator==(const GenerationSpec&) const = default;
 };
 
@@ -343,6 +345,7 @@ struct ReconfigureRequest {
   std::vector<std::string> argv;
   std::map<std::string, std::string> env;
   std::vector<ConfigFile> config;
+  std::vector<std::string> secrets;
   int signal = 0;
   Caller caller;
 };  // → Empty

@@ -417,6 +417,7 @@ void Supervisor::reconfigure(const protocol::ReconfigureRequest& request,
     spec.argv = request.argv;
     spec.env = request.env;
     spec.config = request.config;
+    spec.secrets = request.secrets;
     CCTL_CHECK(checkSpec(spec));
     CCTL_CHECK(rewriteConfig(host_.root, spec));
     return generation->generation;

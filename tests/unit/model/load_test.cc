@@ -56,7 +56,7 @@ TEST_CASE("all problems of a tree come in one run, in order") {
         "'-', at most 63\n"
         "inv/cluster.yaml:2:14: unknown key \"hosts.h1.adress\"; did you mean \"address\"?\n"
         "inv/cluster.yaml:3:1: unknown key \"nope\"; remove it; known here: cluster, root, "
-        "releases, ssh, ports, vars, hosts, groups, registry, sign_off, alerts, "
+        "releases, ssh, ports, vars, secrets, hosts, groups, registry, sign_off, alerts, "
         "views\n"
         "inv/services/a.yaml:1:1: run is missing; add it, like `run: [bin/server]`\n"
         "inv/services/b.yml:4:1: \"service\" is given twice; remove one; the first is on line 1\n"

@@ -54,3 +54,32 @@ TEST_CASE("a mode alone is a reason without a file to show") {
   CHECK(found.reasons == Reasons{"config app.conf mode 0644 → 0600"});
   CHECK(found.files.empty());
 }
+
+TEST_CASE("secrets are hidden in files, and what is secret is no difference by itself") {
+  GenerationSpec before = specOf("1"), after = specOf("1");
+  after.secrets = {"hunter2"};
+  CHECK(ops::differenceOf(before, after).empty());
+  before.secrets = {"swordfish"};
+  before.config[0].content = "password = swordfish\n";
+  after.config[0].content = "password = hunter2\n";
+  const Difference found = ops::differenceOf(before, after);
+  CHECK(found.reasons == Reasons{"config app.conf"});
+  CHECK(found.files == std::vector<FileDifference>{
+                           {"app.conf", "password = (old secret)\n", "password = (new secret)\n"}});
+  const std::string diff = ops::diffOf(before, after);
+  CHECK(diff.find("+password = (new secret)\n") != std::string::npos);
+  CHECK(diff.find("swordfish") == std::string::npos);
+}
+
+TEST_CASE("a generation is shown without its secrets") {
+  GenerationSpec spec = specOf("1");
+  spec.secrets = {"hunter2"};
+  spec.argv = {"bin/s", "--password=hunter2"};
+  spec.env["DSN"] = "db:hunter2@host";
+  spec.config[0].content = "password = hunter2\n";
+  const GenerationSpec shown = ops::withoutSecrets(spec);
+  CHECK(shown.argv[1] == "--password=(secret)");
+  CHECK(shown.env.at("DSN") == "db:(secret)@host");
+  CHECK(shown.config[0].content == "password = (secret)\n");
+  CHECK(shown.secrets.empty());
+}
