@@ -4,13 +4,15 @@
 #include <map>
 #include <set>
 
+#include "model/node_set.h"
+
 namespace cctl {
 namespace {
 
 struct Change {
   Placed target;
   std::vector<OldGeneration> old;  // that run on the target's host
-  std::string title;
+  std::string what;                // "1.0.0 → 1.1.0", for the title
 };
 
 // Of several generations of one instance on one host, the one that counts: the current one if it
@@ -45,9 +47,32 @@ class Batches {
   size_t batch_;
 };
 
-void addTitle(Wave& wave, const std::string& title) {
-  wave.title += (wave.title.empty() ? "" : ", ") + title;
-}
+// One after the other: what is done to which instance. Those that the same is done to are folded:
+// "web/[0-1] on host[1-2]: 1.0.0 → 1.1.0; web/2 on host3: start 1.1.0".
+class Title {
+ public:
+  void add(const InstanceId& id, const HostName& host, const std::string& what) {
+    auto part = std::find_if(parts_.begin(), parts_.end(),
+                             [&](const Part& one) { return one.what == what; });
+    if (part == parts_.end()) part = parts_.insert(parts_.end(), {what, {}, {}});
+    part->ids.push_back(id.text());
+    part->hosts.push_back(host.str());
+  }
+  std::string text() const {
+    std::string text;
+    for (const Part& part : parts_)
+      text += fmt::format("{}{} on {}: {}", text.empty() ? "" : "; ", foldNodeSet(part.ids),
+                          foldNodeSet(part.hosts), part.what);
+    return text;
+  }
+
+ private:
+  struct Part {
+    std::string what;
+    std::vector<std::string> ids, hosts;
+  };
+  std::vector<Part> parts_;
+};
 
 Millis drainTime(const Manifest& manifest) { return std::max(kLeastDrain, manifest.upgrade.drain); }
 
@@ -64,11 +89,10 @@ OldGeneration oldOf(const ObservedInstance& instance) {
   return {instance.id, instance.host, instance.generation, instance.running};
 }
 
-std::string titleOf(const Placed& target, const ObservedInstance* old, const Version& version) {
-  if (!old) return fmt::format("{} on {}: start {}", target.instance, target.host, version);
-  if (old->version == version)
-    return fmt::format("{} on {}: renew {}", target.instance, target.host, version);
-  return fmt::format("{} on {}: {} → {}", target.instance, target.host, old->version, version);
+std::string changeOf(const ObservedInstance* old, const Version& version) {
+  if (!old) return fmt::format("start {}", version);
+  if (old->version == version) return fmt::format("renew {}", version);
+  return fmt::format("{} → {}", old->version, version);
 }
 
 class Planner {
@@ -108,9 +132,9 @@ class Planner {
       plan_.kept.push_back(placed.instance);
       plan_.kept_running.push_back(*main);
     } else if (main && main->running) {
-      replacements_.push_back({placed, {oldOf(*main)}, titleOf(placed, main, input_.version)});
+      replacements_.push_back({placed, {oldOf(*main)}, changeOf(main, input_.version)});
     } else {
-      creates_.push_back({placed, {}, titleOf(placed, main, input_.version)});
+      creates_.push_back({placed, {}, changeOf(main, input_.version)});
     }
   }
 
@@ -129,11 +153,18 @@ class Planner {
       const auto left = static_cast<size_t>(changes.end() - first);
       const auto last = first + static_cast<std::ptrdiff_t>(std::min(left, batches_.take()));
       const std::vector<Change> part(first, last);
-      for (const Change& change : part) addTitle(wave, change.title);
+      wave.title = titleOf(part);
       (this->*add)(wave, part);
       plan_.waves.push_back(std::move(wave));
       first = last;
     }
+  }
+
+  static std::string titleOf(const std::vector<Change>& changes) {
+    Title title;
+    for (const Change& change : changes)
+      title.add(change.target.instance, change.target.host, change.what);
+    return title.text();
   }
 
   static std::vector<Placed> targetsOf(const std::vector<Change>& changes) {
@@ -186,8 +217,9 @@ class Planner {
     }
     if (forget.items.empty()) return;
     Wave wave;
-    for (const OldGeneration& old : forget.items)
-      addTitle(wave, fmt::format("{} on {}: remove", old.id, old.host));
+    Title title;
+    for (const OldGeneration& old : forget.items) title.add(old.id, old.host, "remove");
+    wave.title = title.text();
     if (!withdraw.items.empty()) wave.steps.emplace_back(withdraw);
     wave.steps.emplace_back(DrainStep{forget.items, drainTime(*input_.manifest)});
     wave.steps.emplace_back(forget);
@@ -232,11 +264,13 @@ Wave restartWave(const RestartInput& input, const std::vector<ObservedInstance>&
   Wave wave;
   std::vector<InstanceId> ids;
   std::vector<OldGeneration> old;
+  Title title;
   for (const ObservedInstance& instance : part) {
-    addTitle(wave, fmt::format("{} on {}: restart", instance.id, instance.host));
+    title.add(instance.id, instance.host, "restart");
     ids.push_back(instance.id);
     old.push_back(oldOf(instance));
   }
+  wave.title = title.text();
   const Manifest& manifest = *input.manifest;
   const int beside =
       input.published_beside + static_cast<int>(input.instances.size() - part.size());

@@ -188,3 +188,17 @@ TEST_CASE("a step falls into the part of some instances and the rest") {
   CHECK(std::get<WithdrawStep>(without(step, {id(1)})).items == std::vector{id(0), id(2)});
   CHECK(isEmpty(onlyOf(step, {id(7)})));
 }
+
+TEST_CASE("the title of a wave folds the instances that the same is done to") {
+  const Manifest manifest = manifestOf(UpgradeOrder::kStartFirst, {20, false});
+  Placement placement;
+  PlanInput input{&manifest, Version("2"), {}, {}, {}, false};
+  for (int i = 0; i < 20; ++i) {
+    const std::string host = fmt::format("host{}", i + 1);
+    input.placement.push_back({id(i), HostName(host)});
+    input.observed.push_back(ready(i, host, i == 7 ? "2" : "1"));
+  }
+  const Plan plan = planRollout(input);
+  REQUIRE(plan.waves.size() == 1);
+  CHECK(plan.waves[0].title == "s/[0-6,8-19] on host[1-7,9-20]: 1 → 2; s/7 on host8: renew 2");
+}
