@@ -1,12 +1,15 @@
 // ping, bootstrap, unbootstrap, exec
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/version.h"
 #include "cli/command.h"
 #include "cli/exit_codes.h"
 #include "cli/report.h"
 #include "model/node_set.h"
+#include "model/release_info.h"
+#include "ops/probe.h"
 #include "transport/fan_out.h"
 #include "transport/shell_quote.h"
 
@@ -76,11 +79,21 @@ Result<std::vector<HostName>> hostsNamed(Context& context, const std::vector<std
   return selectHosts(*inventory, expression);
 }
 
+// What was done there, or would be.
+std::string placingText(const ops::HostConnection& connection, bool dry_run, bool force) {
+  if (!dry_run) return connection.placed ? "placed" : "was there already";
+  if (connection.bare) return "would be placed";
+  if (compareDotted(connection.hello.version, kVersion) < 0) return "would be upgraded";
+  return force ? "would be installed anew" : "is there already";
+}
+
 Result<int> runBootstrap(Context& context, const std::vector<std::string>& names, bool force) {
   CCTL_TRY(const std::vector<HostName> hosts, hostsNamed(context, names));
   CCTL_TRY(ops::Fleet * fleet, context.fleet(force));
-  context.progress().phase(fmt::format("placing the shim on {}", counted(hosts.size(), "host")));
-  fleet->begin(hosts, context.globals().dry_run ? ops::Need::kShim : ops::Need::kPlaced);
+  const bool dry_run = context.globals().dry_run;
+  if (!dry_run)
+    context.progress().phase(fmt::format("placing the shim on {}", counted(hosts.size(), "host")));
+  fleet->begin(hosts, ops::Need::kPlaced);
   const auto results = fleet->awaitAll(hosts);
   Json list = Json::array();
   Table table({"HOST", "SHIM", "ROOT", "DETAIL"});
@@ -90,12 +103,14 @@ Result<int> runBootstrap(Context& context, const std::vector<std::string>& names
     if (result) {
       ++good;
       const ops::HostConnection& connection = **result;
-      table.add({host.str(), connection.hello.version, connection.root,
-                 connection.placed ? "placed" : "was there already"});
+      const std::string what = placingText(connection, dry_run, force);
+      table.add(
+          {host.str(), connection.bare ? "-" : connection.hello.version, connection.root, what});
       list.push_back({{"host", host.str()},
                       {"version", connection.hello.version},
                       {"root", connection.root},
                       {"placed", connection.placed},
+                      {"detail", what},
                       {"advertise", connection.hello.advertise}});
     } else {
       table.add({host.str(), "-", "-", result.error().message}, Style::kBad);
@@ -106,7 +121,8 @@ Result<int> runBootstrap(Context& context, const std::vector<std::string>& names
     context.print(dumpJsonPretty({{"format", 1}, {"hosts", list}}) + "\n");
   else
     context.print(table.text(context.painter()) +
-                  fmt::format("{} of {} ready\n", good, counted(hosts.size(), "host")));
+                  (dry_run ? std::string("dry run, nothing was changed\n")
+                           : fmt::format("{} of {} ready\n", good, counted(hosts.size(), "host"))));
   return exitCodeOfAll(results);
 }
 
@@ -120,8 +136,44 @@ Run defineBootstrap(CLI::App& app) {
 
 // ---- unbootstrap -----------------------------------------------------------------------------
 
+// What would go from each host.
+Result<int> describeUnbootstrap(Context& context, const std::vector<HostName>& hosts) {
+  CCTL_TRY(ops::Fleet * fleet, context.fleet());
+  fleet->begin(hosts, ops::Need::kShim);
+  std::map<HostName, Result<ops::HostReport>> results;
+  Json list = Json::array();
+  std::string text;
+  for (const HostName& host : hosts) {
+    const auto look = [&]() -> Result<ops::HostReport> {
+      CCTL_TRY(ops::HostConnection * connection, fleet->await(host));
+      if (connection->bare) return fail(Code::kFailed, "{}: no shim is there", host);
+      return ops::probeHostStatus(*connection, "", &context.cancel());
+    };
+    auto report = look();
+    std::set<std::string> instances;
+    for (const auto& one : report ? report->instances : std::vector<protocol::InstanceStatus>())
+      instances.insert(fmt::format("{}/{}", one.service, one.index));
+    if (report)
+      text += fmt::format(
+          "{}: the shim and {} would be taken off\n", host,
+          instances.empty() ? "no instance" : foldNodeSet({instances.begin(), instances.end()}));
+    else
+      context.progress().onEvent({ops::OpEventKind::kFailure, "", report.error().message, {}});
+    list.push_back({{"host", host.str()},
+                    {"instances", instances},
+                    {"error", report ? Json() : Json(report.error().message)}});
+    results.emplace(host, std::move(report));
+  }
+  if (context.json())
+    context.print(dumpJsonPretty({{"format", 1}, {"dry_run", true}, {"hosts", list}}) + "\n");
+  else
+    context.print(text + "dry run, nothing was changed\n");
+  return exitCodeOfAll(results);
+}
+
 Result<int> runUnbootstrap(Context& context, const std::string& name) {
   CCTL_TRY(const std::vector<HostName> hosts, hostsNamed(context, {name}));
+  if (context.globals().dry_run) return describeUnbootstrap(context, hosts);
   CCTL_CHECK(context.confirm(fmt::format("Take the shim and all services of cluster \"{}\" off {}?",
                                          (*context.inventory())->cluster, foldHosts(hosts))));
   CCTL_TRY(ops::Fleet * fleet, context.fleet());

@@ -35,12 +35,17 @@ Json changeJson(const ops::ChangeRecord& change) {
 
 // ---- lock ------------------------------------------------------------------------------------
 
+bool isGone(const ops::LockState& lock) {
+  return ops::holderIsGone(lock.holder.identity, ops::currentIdentity());
+}
+
 Json lockJson(const ops::LockState& lock) {
   Json json = changeJson(lock.holder);
   json["service"] = lock.service;
   json["age_ms"] = lock.age.count();
   json["expired"] = lock.expired();
   json["expires_in_ms"] = std::max(Millis(0), ops::kLeaseDuration - lock.age).count();
+  json["holder_gone"] = isGone(lock);
   return json;
 }
 
@@ -56,6 +61,9 @@ std::string lockText(const ops::LockState& lock, WallTime now) {
   if (lock.expired())
     return text + fmt::format("  expired: last heard of {} ago; the next command takes it over\n",
                               humanDuration(lock.age));
+  if (isGone(lock))
+    return text +
+           "  this process of this machine is gone; the next command takes the lock over at once\n";
   return text + fmt::format("  last heard of {} ago; expires in {} unless renewed\n",
                             humanDuration(lock.age), humanDuration(ops::kLeaseDuration - lock.age));
 }

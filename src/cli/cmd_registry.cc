@@ -169,7 +169,12 @@ Result<int> changeMembers(Context& context, const ops::MembersWish& wish,
   CCTL_TRY(registry::QuorumRegisters * registers, context.registers());
   CCTL_TRY(ops::Fleet * fleet, context.fleet());
   if (context.globals().dry_run) {
-    context.print("nothing is changed with --dry-run: " + question + "\n");
+    CCTL_TRY(const std::vector<std::string> after, ops::planMembers(*registers, wish));
+    const Json json = {{"format", 1}, {"dry_run", true}, {"members", after}};
+    context.print(context.json()
+                      ? dumpJsonPretty(json) + "\n"
+                      : fmt::format("registry: would have {}: {}; dry run, nothing was changed\n",
+                                    counted(after.size(), "member"), foldNodeSet(after)));
     return kExitOk;
   }
   if (!wish.remove.empty()) CCTL_CHECK(context.confirm(question));
@@ -272,11 +277,12 @@ Run defineRecover(CLI::App& app) {
 
 // ---- sync --------------------------------------------------------------------------------------
 
-Json syncJson(const ops::SyncOutcome& outcome) {
+Json syncJson(const ops::SyncOutcome& outcome, bool dry_run) {
   Json behind = Json::object(), missed = Json::object();
   for (const auto& [host, count] : outcome.behind) behind[host.str()] = count;
   for (const auto& [host, error] : outcome.missed) missed[host.str()] = error.message;
   return {{"format", 1},
+          {"dry_run", dry_run},
           {"settled", outcome.settled},
           {"health", outcome.changed},
           {"reconciled", outcome.reconciled},
@@ -284,24 +290,29 @@ Json syncJson(const ops::SyncOutcome& outcome) {
           {"missed", missed}};
 }
 
-std::string syncText(const ops::SyncOutcome& outcome) {
+std::string syncText(const ops::SyncOutcome& outcome, bool dry_run) {
   std::string text;
   if (outcome.settled > 0)
-    text += fmt::format("{} that was half done finished\n", counted(outcome.settled, "write"));
+    text += fmt::format("{} that was half done {}\n", counted(outcome.settled, "write"),
+                        dry_run ? "would be finished" : "finished");
   for (const std::string& change : outcome.reconciled)
     text += change + ", while the registry could not be told\n";
   for (const std::string& change : outcome.changed) text += change + "\n";
   for (const auto& [host, count] : outcome.behind)
-    text += fmt::format("{}: brought up to date, {} behind\n", host, counted(count, "service"));
-  return text;
+    text += fmt::format("{}: {}, {} behind\n", host,
+                        dry_run ? "would be brought up to date" : "brought up to date",
+                        counted(count, "service"));
+  return dry_run ? text + "sync: dry run, nothing was changed\n" : text;
 }
 
 // Quiet when there was nothing to do, so that cron sends no mail.
 Result<int> runSync(Context& context) {
   CCTL_TRY(ops::Operation * operation, context.operation());
   CCTL_TRY(registry::QuorumRegisters * registers, context.registers());
-  CCTL_TRY(const ops::SyncOutcome outcome, ops::syncAll(*operation, *registers));
-  context.print(context.json() ? dumpJsonPretty(syncJson(outcome)) + "\n" : syncText(outcome));
+  const bool dry_run = context.globals().dry_run;
+  CCTL_TRY(const ops::SyncOutcome outcome, ops::syncAll(*operation, *registers, dry_run));
+  context.print(context.json() ? dumpJsonPretty(syncJson(outcome, dry_run)) + "\n"
+                               : syncText(outcome, dry_run));
   warnMissed(context, outcome.missed);
   return outcome.missed.empty() ? kExitOk : kExitUnreachable;
 }

@@ -47,7 +47,8 @@ Result<int> runAdd(Context& context, const ReleaseOptions& options) {
   CCTL_TRY(const release::ReleaseStore store, storeOf(context));
   if (!(*context.inventory())->findService(service))
     context.progress().warning(service.str(), "the inventory has no manifest of this service yet");
-  const release::AddOptions how{SystemClock().wall(), &context.cancel()};
+  const bool dry_run = context.globals().dry_run;
+  const release::AddOptions how{SystemClock().wall(), &context.cancel(), dry_run};
   CCTL_TRY(const release::AddOutcome outcome, store.add(service, version, options.path, how));
   for (const std::string& warning : outcome.warnings) context.progress().warning("", warning);
   if (context.json()) {
@@ -59,7 +60,9 @@ Result<int> runAdd(Context& context, const ReleaseOptions& options) {
   context.print(fmt::format(
       "{} {}: {}, {}, {} ({})\n", service, version, counted(outcome.release.files.size(), "file"),
       humanSize(sizeOf(outcome.release)), outcome.release.digest.substr(0, 16),
-      outcome.already ? "the same content was there already" : "added"));
+      outcome.already ? "the same content was there already"
+      : dry_run       ? "would be added"
+                      : "added"));
   return 0;
 }
 

@@ -222,12 +222,10 @@ Result<int> runRetire(Context& context, const RetireOptions& options) {
     context.progress().warning(foldHosts(view.clients.unknown),
                                "could not be asked who is connected");
   CCTL_CHECK(mayRetire(context, service, options, view));
-  ops::RetireRequest request{service, Millis(0), options.skip_unreachable};
+  ops::RetireRequest request{service, Millis(0), options.skip_unreachable,
+                             context.globals().dry_run};
   CCTL_TRY(request.lock_wait, context.lockWait());
-  ops::RetireOutcome outcome;
-  if (!context.globals().dry_run) {
-    CCTL_TRY(outcome, ops::retire(*operation, request));
-  }
+  CCTL_TRY(const ops::RetireOutcome outcome, ops::retire(*operation, request));
   const int exit_code = retireExitCode(outcome);
   warnMissed(context, outcome.missed);
   if (context.json())

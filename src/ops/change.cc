@@ -124,6 +124,18 @@ Result<void> Change::fence(const ServiceName& service, const Lease& lease) {
   return {};
 }
 
+Result<void> checkUnlocked(Operation& operation, const std::set<ServiceName>& services,
+                           Millis lock_wait) {
+  for (const ServiceName& service : services) {
+    CCTL_TRY(const auto lock, readLock(operation.registers, service.str()));
+    if (!lock || lock->expired() || holderIsGone(lock->holder.identity, operation.identity))
+      continue;
+    if (lock_wait == Millis(0)) return fail(heldBySomebody(*lock));
+    operation.events.warning(service.str(), "would wait for " + describeLock(*lock));
+  }
+  return {};
+}
+
 Result<void> runChange(Operation& operation, const ChangeRequest& request,
                        const std::function<Result<ChangeEnd>(Change&)>& work) {
   CCTL_TRY(const auto change, Change::begin(operation, request));

@@ -46,6 +46,11 @@ struct VersionChange {
   std::vector<std::string> signed_by;
 };
 
+// For dry runs, which lock nothing: kLocked as Change::begin would say it now. A holder that could
+// be waited for is a warning.
+[[nodiscard]] Result<void> checkUnlocked(Operation& operation,
+                                         const std::set<ServiceName>& services, Millis lock_wait);
+
 // Under way: the locks of its services. Not thread-safe but for held() and caller().
 class Change {
  public:

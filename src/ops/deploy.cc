@@ -9,6 +9,7 @@
 #include "ops/dependants.h"
 #include "ops/evidence.h"
 #include "ops/probe.h"
+#include "ops/release_source.h"
 #include "ops/specs.h"
 #include "ops/sync.h"
 
@@ -25,8 +26,9 @@ class Deploy {
   Deploy(Operation& operation, const DeployRequest& request, const ReleaseSource& release,
          const Inventory& inventory, const Manifest& manifest)
       : timeline_(operation.events),
-        operation_{operation.fleet,    operation.registers, timeline_,        operation.cancel,
-                   operation.identity, operation.reason,    operation.on_step},
+        operation_{operation.fleet,  operation.registers, timeline_,
+                   operation.cancel, operation.identity,  operation.reason + signedOffText(release),
+                   operation.on_step},
         request_(request),
         release_(release),
         inventory_(inventory),

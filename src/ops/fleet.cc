@@ -3,6 +3,7 @@
 #include "base/version.h"
 #include "model/host_paths.h"
 #include "model/release_info.h"
+#include "ops/absent_shim.h"
 #include "transport/bootstrap.h"
 
 namespace cctl::ops {
@@ -80,7 +81,8 @@ void Fleet::begin(const std::vector<HostName>& hosts, Need need) {
 bool Fleet::isEnough(const Slot& slot, Need need) const {
   if (slot.error || need == Need::kSession) return !slot.error;
   if (!slot.connection.shim) return false;
-  return need == Need::kShim || compareDotted(slot.connection.hello.version, kVersion) >= 0;
+  return need == Need::kShim || options_.dry_run ||
+         compareDotted(slot.connection.hello.version, kVersion) >= 0;
 }
 
 void Fleet::raise(std::unique_lock<std::mutex>& lock, const HostName& host, Need need) {
@@ -158,16 +160,42 @@ Result<void> Fleet::connectShim(const Host& host, Slot& slot) {
     connection.root = probe.root;
   }
   Result<void> opened = fail(Code::kNotFound, "not asked");
-  if (!options_.force_bootstrap) opened = openShim(connection);
-  if (opened && slot.need == Need::kPlaced && connection.hello.version != kVersion &&
+  const bool may_place = slot.need == Need::kPlaced && !options_.dry_run;
+  if (!options_.force_bootstrap || options_.dry_run) opened = openShim(connection);
+  if (!opened && options_.dry_run && opened.error().code == Code::kNotFound)
+    return standIn(host, connection, opened.error());
+  if (opened && may_place && connection.hello.version != kVersion &&
       compareDotted(connection.hello.version, kVersion) < 0)
     opened = fail(Code::kNotFound, "older");
-  if (!opened && slot.need == Need::kPlaced) {
+  if (!opened && may_place) {
     CCTL_CHECK(place(host, connection));
     opened = openShim(connection);
   }
   CCTL_CHECK(opened);
   connection.published_address = host.publishedAddress().value_or(connection.hello.advertise);
+  return {};
+}
+
+// One that is there and does not answer is no new one: what it knows of cannot be told.
+Result<void> Fleet::standIn(const Host& host, HostConnection& connection, const Error& none) {
+  CCTL_TRY(const ssh::HostProbe probe,
+           ssh::probeHost(*connection.link, inventory_.root, Deadline::in(kHelloTimeout), cancel_));
+  if (probe.shim_info) return fail(none);
+  const bool root = probe.uid == 0 || targetOf(host).become == ssh::Become::kSudo;
+  connection.root = probe.root;
+  connection.bare = true;
+  connection.hello = {};
+  connection.hello.protocol = protocol::kProtocolVersion;
+  connection.hello.cluster = inventory_.cluster;
+  connection.hello.host = host.name.str();
+  connection.hello.root = probe.root;
+  connection.hello.uid = root ? 0 : static_cast<unsigned>(probe.uid);
+  connection.hello.user = root ? "root" : probe.user;
+  connection.hello.advertise = probe.server_address;
+  connection.shim = absentShim(host.name.str());
+  connection.published_address = host.publishedAddress().value_or(probe.server_address);
+  events_.step(host.name.str(),
+               fmt::format("there is no shim yet; it would be placed in {}", probe.root));
   return {};
 }
 
@@ -244,6 +272,11 @@ Result<void> Fleet::place(const Host& host, HostConnection& connection) {
     events_.step(host.name.str(),
                  fmt::format("shim {} placed in {}", options_.shim.version, result.probe.root));
   return {};
+}
+
+bool Fleet::isNews(const HostName& host) {
+  const std::lock_guard lock(mutex_);
+  return told_.insert(host).second;
 }
 
 // Of a slot that is done, which nobody changes any more.

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -42,6 +43,9 @@ struct FleetOptions {
   ssh::SshPolicy policy;
   Millis late_after{3'000};
   bool force_bootstrap = false;  // run the installer even when all is there
+  // Places nothing: kPlaced is as kShim, and a host where a look over SSH finds no shim has one
+  // that answers as if it were new there (HostConnection::bare).
+  bool dry_run = false;
 };
 
 // One host, connected. Its members may be used from any thread.
@@ -52,6 +56,7 @@ struct HostConnection {
   std::unique_ptr<ShimClient> shim;  // null with Need::kSession
   protocol::HelloReply hello;        // of the shim
   bool placed = false;               // this run placed or upgraded it
+  bool bare = false;                 // there is none: only with FleetOptions::dry_run
   Millis took{0};
 
   // What others connect to: the inventory's word, else the address seen at bootstrap.
@@ -90,6 +95,8 @@ class Fleet {
   EventSink& events() const { return events_; }
   const CancelToken* cancel() const { return cancel_; }
   size_t forks() const { return options_.forks; }
+  // True the first time that it is asked about a host: a command that leaves one out says so once.
+  bool isNews(const HostName& host);
 
   // A way to the shim of a host beside the one that the fleet has, over the session that is there
   // or, when that was lost, over a new one, which is put into `link`. Blocks.
@@ -124,6 +131,8 @@ class Fleet {
                                                                   const CancelToken* cancel,
                                                                   protocol::HelloReply& hello);
   [[nodiscard]] Result<void> place(const Host& host, HostConnection& connection);
+  [[nodiscard]] Result<void> standIn(const Host& host, HostConnection& connection,
+                                     const Error& none);
   void tellLate();
 
   const Inventory& inventory_;
@@ -139,6 +148,7 @@ class Fleet {
   std::vector<std::thread> workers_;
   size_t idle_ = 0;
   bool stopping_ = false;
+  std::set<HostName> told_;
 };
 
 ssh::SshTarget targetOf(const Host& host);

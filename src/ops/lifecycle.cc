@@ -290,7 +290,7 @@ class Lifecycle {
     CCTL_TRY(ConcernedHosts usable,
              awaitConcerned(operation_, concerned, request_.skip_unreachable ? kAnyNumber : 0));
     outcome_.skipped = std::move(usable.skipped);
-    if (!request_.dry_run) CCTL_CHECK(actOnEach(selected));
+    CCTL_CHECK(request_.dry_run ? checkLocks(selected) : actOnEach(selected));
     outcome_.took = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - before);
     return std::move(outcome_);
   }
@@ -322,6 +322,12 @@ class Lifecycle {
     if (request_.host) return fmt::format("{} has no instance on {}", target, *request_.host);
     return fmt::format("{} is not deployed; deploy it with 'clusterctl deploy {} VERSION'", target,
                        request_.targets.front().service);
+  }
+
+  Result<void> checkLocks(const ByService& selected) {
+    std::set<ServiceName> services;
+    for (const auto& [service, placed] : selected) services.insert(service);
+    return checkUnlocked(operation_, services, request_.lock_wait);
   }
 
   // Who starts first is who others depend on; who stops first, who depends on others.

@@ -17,13 +17,6 @@ constexpr std::string_view kPrefix = "lock/";
 
 std::string lockKey(const std::string& service) { return std::string(kPrefix) + service; }
 
-// A process of this machine and boot that is no more cannot act any more either: no need to wait
-// for its lease to run out.
-bool holderIsGone(const Identity& holder, const Identity& us) {
-  if (holder.machine != us.machine || holder.boot_id != us.boot_id) return false;
-  return ::kill(holder.pid, 0) != 0 && errno == ESRCH;
-}
-
 Result<void> waitAWhile(const CancelToken* cancel) {
   pollfd fd{cancel ? cancel->fd() : -1, POLLIN, 0};
   (void)::poll(&fd, 1, static_cast<int>(kPollEvery.count()));
@@ -67,6 +60,18 @@ Result<std::optional<uint64_t>> tryTake(registry::Registers& registers, const Lo
 }
 
 }  // namespace
+
+bool holderIsGone(const Identity& holder, const Identity& us) {
+  if (holder.machine != us.machine || holder.boot_id != us.boot_id) return false;
+  return ::kill(holder.pid, 0) != 0 && errno == ESRCH;
+}
+
+Error heldBySomebody(const LockState& lock) {
+  return {Code::kLocked,
+          fmt::format("{}: another operation is in progress: {}; wait for it with --lock-wait, see "
+                      "'clusterctl lock show'",
+                      lock.service, describeLock(lock))};
+}
 
 uint64_t fencingToken(uint64_t incarnation, uint64_t revision) {
   return incarnation << 40 | revision;
@@ -132,11 +137,7 @@ Result<std::unique_ptr<Lease>> Lease::acquire(registry::Registers& registers,
       return std::unique_ptr<Lease>(new Lease(
           registers, request, {*revision, fencingToken(incarnation, *revision), std::move(lock)}));
     }
-    if (deadline.passed())
-      return fail(Code::kLocked,
-                  "{}: another operation is in progress: {}; wait for it with --lock-wait, see "
-                  "'clusterctl lock show'",
-                  request.service, describeLock(*lock));
+    if (deadline.passed()) return fail(heldBySomebody(*lock));
     if (!told) events.step(request.service, fmt::format("waiting for {}", describeLock(*lock)));
     told = true;
     CCTL_CHECK(waitAWhile(cancel));

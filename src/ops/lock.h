@@ -46,6 +46,13 @@ struct LockState {
 // alice@ws1 ("clusterctl deploy …", since …, last heard of 3 s ago)
 std::string describeLock(const LockState& lock);
 
+// kLocked.
+Error heldBySomebody(const LockState& lock);
+
+// A process of this machine and boot that is no more cannot act any more either: no need to wait
+// for its lease to run out.
+bool holderIsGone(const Identity& holder, const Identity& us);
+
 // How a lock is taken.
 struct LockRequest {
   std::string service;

@@ -3,7 +3,10 @@
 #include <algorithm>
 
 #include "model/dependency_graph.h"
+#include "model/spec.h"
+#include "ops/change.h"
 #include "ops/release_source.h"
+#include "ops/specs.h"
 
 namespace cctl::ops {
 namespace {
@@ -48,9 +51,30 @@ struct MoveSettings {
   bool dry_run = false;
 };
 
+// The inventory with the service as it is deployed; nullopt: it says so itself. Its manifest may
+// have been edited since, which is for a deploy or apply to bring.
+Result<std::optional<Inventory>> asDeployed(Operation& operation, const ServiceMoves& moves) {
+  const Inventory& inventory = operation.inventory();
+  CCTL_TRY(const Manifest* manifest, inventory.service(moves.service.str()));
+  if (moves.spec.empty() || moves.spec == specDigest(inventory, *manifest, moves.version))
+    return std::optional<Inventory>();
+  std::vector<HostName> hosts;  // where it runs is where its spec most likely is
+  for (const Move& move : moves.moves) hosts.push_back(move.from);
+  for (const HostName& host : allHosts(inventory)) hosts.push_back(host);
+  operation.fleet.begin(hosts, Need::kShim);
+  auto spec = fetchSpec(operation, moves.service, moves.spec, hosts);
+  if (!spec)
+    return fail(spec.error().context(
+        fmt::format("{}: nothing was moved: its manifest was changed since {} was deployed, and "
+                    "what was deployed cannot be had; 'clusterctl apply {}' first",
+                    moves.service, moves.version, moves.service)));
+  return std::optional(withSpec(inventory, std::move(*spec)));
+}
+
 // One service's moves, as a roll-out of what is deployed to other places.
 Result<DeployOutcome> carryOut(Operation& operation, const MoveSettings& settings,
-                               const ServiceMoves& moves, const ReleaseSource& release) {
+                               const ServiceMoves& moves, const ReleaseSource& release,
+                               const std::optional<Inventory>& as_deployed) {
   DeployRequest request;
   request.action = settings.action;
   request.service = moves.service;
@@ -58,27 +82,32 @@ Result<DeployOutcome> carryOut(Operation& operation, const MoveSettings& setting
   request.lock_wait = settings.lock_wait;
   request.skip_unreachable = settings.skip_unreachable;
   request.dry_run = settings.dry_run;
+  if (as_deployed) request.inventory = &*as_deployed;
   for (const Move& move : moves.moves) request.moves[move.id.index] = move.to;
   return deploy(operation, request, release);
 }
 
-// All of them, one service after the other, until one fails. Releases are looked at before the
-// first is begun.
+// All of them, one service after the other, until one fails. Releases and specs are looked at
+// before the first is begun.
 Result<MigrateOutcome> carryOutAll(Operation& operation, const MoveSettings& settings,
                                    std::vector<ServiceMoves> services,
                                    const std::function<Result<void>()>& before) {
   const auto begun = std::chrono::steady_clock::now();
   std::vector<ReleaseSource> releases;
+  std::vector<std::optional<Inventory>> as_deployed;
   for (const ServiceMoves& moves : services) {
+    CCTL_TRY(as_deployed.emplace_back(), asDeployed(operation, moves));
     CCTL_TRY(releases.emplace_back(), loadRelease(operation.inventory(), moves.service,
                                                   moves.version, SystemClock().wall()));
   }
+  for (const ServiceMoves& moves : services)
+    if (settings.dry_run) CCTL_CHECK(checkUnlocked(operation, {moves.service}, settings.lock_wait));
   CCTL_CHECK(before());
   MigrateOutcome outcome;
   outcome.services = std::move(services);
   for (size_t i = 0; i < outcome.services.size() && !outcome.error; ++i) {
     ServiceMoves& moves = outcome.services[i];
-    auto moved = carryOut(operation, settings, moves, releases[i]);
+    auto moved = carryOut(operation, settings, moves, releases[i], as_deployed[i]);
     if (!moved) {
       outcome.error = moved.error();
     } else {
@@ -166,7 +195,8 @@ class Drain {
   }
 
   void chooseOf(MoveInput input, const Desired& desired) {
-    ServiceMoves moves{input.manifest->service, Version(desired.version), {}, std::nullopt};
+    ServiceMoves moves{
+        input.manifest->service, Version(desired.version), desired.spec_digest, {}, std::nullopt};
     for (const Placed& placed : placementOf(moves.service, desired)) {
       if (placed.host != request_.host) continue;
       if (desired.held.count(placed.instance.index) != 0) {
@@ -281,7 +311,8 @@ Result<MigrateOutcome> migrate(Operation& operation, const MigrateRequest& reque
   CCTL_TRY(const Desired desired, readDesired(operation.registers, manifest->service));
   CCTL_TRY(const std::vector<Placed> chosen, chooseInstances(request, desired));
   MoveInput input = moveInput(inventory, *manifest, all, closed);
-  ServiceMoves moves{manifest->service, Version(desired.version), {}, std::nullopt};
+  ServiceMoves moves{
+      manifest->service, Version(desired.version), desired.spec_digest, {}, std::nullopt};
   for (const Placed& placed : chosen) {
     CCTL_TRY(const Move move, planMove(input, placed, request.to));
     moves.moves.push_back(move);
@@ -306,8 +337,10 @@ Result<UndrainOutcome> undrain(Operation& operation, const HostName& host, Milli
   outcome.was_drained = mark.drained;
   CCTL_TRY(const std::vector<Target> targets, stillStopped(operation, host, mark));
   if (dry_run) {
-    for (const Target& target : targets)
+    for (const Target& target : targets) {
+      CCTL_CHECK(checkUnlocked(operation, {target.service}, lock_wait));
       outcome.started.push_back({target.service, target.index.value_or(0)});
+    }
     return outcome;
   }
   if (!mark.drained) return outcome;

@@ -24,6 +24,7 @@ struct MigrateRequest {
 struct ServiceMoves {
   ServiceName service;
   Version version;
+  std::string spec;  // digest of what is deployed: that is moved, whatever the manifest says by now
   std::vector<Move> moves;
   std::optional<DeployOutcome> outcome;  // nullopt: not begun
 };

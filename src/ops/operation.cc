@@ -156,7 +156,8 @@ Result<ConcernedHosts> awaitConcerned(Operation& operation, const std::vector<Ho
                 error.message);
   }
   for (const auto& [host, error] : errors) {
-    operation.events.warning(host.str(), "left out: " + error.message);
+    if (operation.fleet.isNews(host))
+      operation.events.warning(host.str(), "left out: " + error.message);
     concerned.skipped.push_back(host);
   }
   return concerned;

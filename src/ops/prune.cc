@@ -21,8 +21,9 @@ class Prune {
     CCTL_CHECK(readStore());
     const std::vector<HostConnection*> connected =
         connectedOf(operation_.fleet, hosts, outcome_.unreachable);
-    auto done = request_.dry_run ? work(connected) : underLock(connected);
-    if (!done) return fail(done.error());
+    if (request_.dry_run)
+      CCTL_CHECK(checkUnlocked(operation_, {request_.service}, request_.lock_wait));
+    CCTL_CHECK(request_.dry_run ? work(connected) : underLock(connected));
     return std::move(outcome_);
   }
 

@@ -53,6 +53,23 @@ Result<Membership> membershipOf(registry::QuorumRegisters& registers) {
               "registry.hosts");
 }
 
+Error wrongCount(size_t count) {
+  return {Code::kBadInput,
+          fmt::format("the registry has 1, 3, 5 or 7 members, and this would make {}: add or "
+                      "remove more at once",
+                      count)};
+}
+
+Result<void> checkRemoved(const Membership& membership, const MembersWish& wish) {
+  const std::vector<Member> all = registry::membersOf(membership);
+  for (const std::string& host : wish.remove) {
+    const auto is = [&](const Member& member) { return member.host == host; };
+    if (std::none_of(all.begin(), all.end(), is))
+      return fail(Code::kNotFound, "{} is no member of the registry", host);
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string memberStateName(MemberState state) {
@@ -141,20 +158,25 @@ Result<std::vector<Member>> membersAfter(const std::vector<Member>& members,
                   member.host, member.host);
   }
   if (mayCount(wanted.size())) return wanted;
-  return fail(Code::kBadInput,
-              "the registry has 1, 3, 5 or 7 members, and this would make {}: add or remove more "
-              "at once",
-              wanted.size());
+  return fail(wrongCount(wanted.size()));
+}
+
+Result<std::vector<std::string>> planMembers(registry::QuorumRegisters& registers,
+                                             const MembersWish& wish) {
+  CCTL_TRY(const Membership now, membershipOf(registers));
+  CCTL_CHECK(checkRemoved(now, wish));
+  std::vector<std::string> hosts;
+  for (const Member& member : now.now.members)
+    if (!contains(wish.remove, member.host)) hosts.push_back(member.host);
+  for (const std::string& host : wish.add)
+    if (!contains(hosts, host)) hosts.push_back(host);
+  if (!mayCount(hosts.size())) return fail(wrongCount(hosts.size()));
+  return hosts;
 }
 
 Result<Membership> changeMembers(registry::QuorumRegisters& registers, const MembersWish& wish) {
   CCTL_TRY(const Membership before, membershipOf(registers));
-  for (const std::string& host : wish.remove) {
-    const auto is = [&](const Member& member) { return member.host == host; };
-    const std::vector<Member> all = registry::membersOf(before);
-    if (std::none_of(all.begin(), all.end(), is))
-      return fail(Code::kNotFound, "{} is no member of the registry", host);
-  }
+  CCTL_CHECK(checkRemoved(before, wish));
   CCTL_CHECK(registers.changeMembers({}));  // what somebody else began
   CCTL_TRY(const Membership stable, membershipOf(registers));
   CCTL_TRY(const std::vector<Member> added, admit(registers, wish, stable));

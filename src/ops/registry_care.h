@@ -52,6 +52,11 @@ struct MembersWish {
     const std::vector<registry::Member>& members, const MembersWish& wish,
     const std::vector<registry::Member>& added);
 
+// For dry runs: the hosts of the members after such a change. kNotFound, kBadInput as the change
+// itself; whether the hosts to be added hold something is not looked at.
+[[nodiscard]] Result<std::vector<std::string>> planMembers(registry::QuorumRegisters& registers,
+                                                           const MembersWish& wish);
+
 // Ends a change that was begun, then makes this one, every register carried over. May be run again
 // after it was cut short. Returns the membership then.
 [[nodiscard]] Result<registry::Membership> changeMembers(registry::QuorumRegisters& registers,

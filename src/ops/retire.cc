@@ -46,6 +46,10 @@ class Retire {
   Result<RetireOutcome> run() {
     const auto before = std::chrono::steady_clock::now();
     CCTL_CHECK(connect());
+    if (request_.dry_run) {
+      CCTL_CHECK(checkUnlocked(operation_, {service_}, request_.lock_wait));
+      return std::move(outcome_);
+    }
     const ChangeRequest change{"retire", {service_}, request_.lock_wait, "", false};
     CCTL_CHECK(runChange(operation_, change, [this](Change& begun) { return underLock(begun); }));
     auto missed = pushNames(operation_, {}, allHosts(operation_.inventory()));

@@ -26,6 +26,7 @@ struct RetireRequest {
   ServiceName service;
   Millis lock_wait{0};
   bool skip_unreachable = false;
+  bool dry_run = false;  // ends where the first change would be: removes and locks nothing
 };
 
 struct RetireOutcome {

@@ -26,14 +26,24 @@ std::vector<HostName> hostsToAsk(const Inventory& inventory, const Desired& desi
   return hosts;
 }
 
+// A dry run brings nothing here: the digest is enough to plan with.
 Result<ReleaseSource> bringRelease(Operation& operation, const ServiceName& service,
-                                   const Version& version, const std::vector<HostName>& hosts) {
+                                   const Version& version, const std::vector<HostName>& hosts,
+                                   bool dry_run) {
   SystemClock clock;
   auto local = loadRelease(operation.inventory(), service, version, clock.wall());
   if (local || local.error().code != Code::kNotFound) return local;
   CCTL_TRY(const std::optional<std::string> digest,
            readReleaseDigest(operation.registers, service, version));
   if (!digest) return local;
+  if (dry_run) {
+    operation.events.step(
+        "", fmt::format("{} {} is not in the local store: it would be fetched from a host", service,
+                        version));
+    ReleaseSource release;
+    release.info.service = service, release.info.version = version, release.info.digest = *digest;
+    return release;
+  }
   CCTL_CHECK(fetchRelease(operation, service, version, *digest, hosts));
   return loadRelease(operation.inventory(), service, version, clock.wall());
 }
@@ -72,7 +82,7 @@ Result<RollbackOutcome> rollback(Operation& operation, const DeployRequest& requ
   const Inventory as_it_was = withSpec(inventory, std::move(spec));
   then.inventory = &as_it_was;
   CCTL_TRY(const ReleaseSource release,
-           bringRelease(operation, request.service, then.version, hosts));
+           bringRelease(operation, request.service, then.version, hosts, request.dry_run));
   RollbackOutcome outcome;
   outcome.version = then.version;
   const Manifest* today = inventory.findService(request.service);

@@ -4,6 +4,7 @@
 
 #include "ops/dependants.h"
 #include "ops/probe.h"
+#include "ops/registry_care.h"
 #include "transport/fan_out.h"
 
 namespace cctl::ops {
@@ -80,7 +81,8 @@ std::optional<EndpointState> healthOf(const Endpoint& endpoint,
 }
 
 Result<std::vector<std::string>> commitHealth(Operation& operation,
-                                              const std::vector<HostConnection*>& hosts) {
+                                              const std::vector<HostConnection*>& hosts,
+                                              bool dry_run) {
   std::vector<std::string> changed;
   const auto statuses = statusesOf(operation, hosts);
   CCTL_TRY(const AllEndpoints all, readAllEndpoints(operation.registers));
@@ -95,7 +97,7 @@ Result<std::vector<std::string>> commitHealth(Operation& operation,
       changed.push_back(endpoint.instance.text() + " " + std::string(endpointStateName(*state)));
       judged.emplace(endpoint.instance, std::move(endpoint));
     }
-    if (!judged.empty()) CCTL_CHECK(commitStates(operation, service, judged));
+    if (!judged.empty() && !dry_run) CCTL_CHECK(commitStates(operation, service, judged));
   }
   return changed;
 }
@@ -117,7 +119,7 @@ namespace {
 // What of one service is wanted otherwise than its hosts have it by order.
 Result<std::vector<std::string>> reconcileService(
     Operation& operation, const ServiceName& service,
-    const std::map<HostName, std::vector<protocol::InstanceStatus>>& statuses) {
+    const std::map<HostName, std::vector<protocol::InstanceStatus>>& statuses, bool dry_run) {
   std::vector<std::string> said;
   CCTL_TRY(const Desired before, readDesired(operation.registers, service));
   std::map<int, std::optional<Held>> changes;
@@ -135,12 +137,13 @@ Result<std::vector<std::string>> reconcileService(
   if (changes.empty()) return said;
   CCTL_TRY(const std::optional<LockState> lock, readLock(operation.registers, service.str()));
   if (lock && !lock->expired()) return said;
-  CCTL_CHECK(updateDesired(operation.registers, service, [&](Desired& desired) {
-    for (const auto& [index, held] : changes) {
-      desired.held.erase(index);
-      if (held) desired.held[index] = *held;
-    }
-  }));
+  if (!dry_run)
+    CCTL_CHECK(updateDesired(operation.registers, service, [&](Desired& desired) {
+      for (const auto& [index, held] : changes) {
+        desired.held.erase(index);
+        if (held) desired.held[index] = *held;
+      }
+    }));
   for (const auto& [index, held] : changes)
     said.push_back(InstanceId{service, index}.text() +
                    (held ? " stopped by " + held->by : " started again"));
@@ -150,11 +153,12 @@ Result<std::vector<std::string>> reconcileService(
 }  // namespace
 
 Result<std::vector<std::string>> reconcileHeld(Operation& operation,
-                                               const std::vector<HostConnection*>& hosts) {
+                                               const std::vector<HostConnection*>& hosts,
+                                               bool dry_run) {
   std::vector<std::string> said;
   const auto statuses = statusesOf(operation, hosts);
   for (const auto& [service, manifest] : operation.inventory().services) {
-    CCTL_TRY(const auto more, reconcileService(operation, service, statuses));
+    CCTL_TRY(const auto more, reconcileService(operation, service, statuses, dry_run));
     said.insert(said.end(), more.begin(), more.end());
   }
   return said;
@@ -164,7 +168,7 @@ HostErrors tellEveryHost(Operation& operation) {
   const std::vector<HostName> hosts = allHosts(operation.inventory());
   HostErrors unreachable;
   const auto connections = connectedOf(operation.fleet, hosts, unreachable);
-  if (const auto changed = commitHealth(operation, connections); !changed)
+  if (const auto changed = commitHealth(operation, connections, false); !changed)
     operation.events.warning("", "the health of what runs was not committed to the registry: " +
                                      changed.error().message);
   auto missed = pushNames(operation, {}, hosts);
@@ -174,21 +178,32 @@ HostErrors tellEveryHost(Operation& operation) {
   return missed ? std::move(*missed) : HostErrors();
 }
 
-Result<SyncOutcome> syncAll(Operation& operation, registry::QuorumRegisters& registers) {
+Result<SyncOutcome> syncAll(Operation& operation, registry::QuorumRegisters& registers,
+                            bool dry_run) {
   SyncOutcome outcome;
   const std::vector<HostName> hosts = allHosts(operation.inventory());
   operation.fleet.begin(operation.inventory().registry_hosts, Need::kShim);
   operation.fleet.begin(hosts, Need::kShim);
   CCTL_TRY(const auto membership, registers.membership());
   if (!membership) return outcome;  // nothing was ever deployed
-  CCTL_CHECK(registers.changeMembers({}));
-  CCTL_TRY(outcome.settled, registers.settle());
+  if (dry_run) {
+    CCTL_TRY(const RegistryReport report, examineRegistry(registers));
+    for (const MemberReport& member : report.members)
+      outcome.settled = std::max(outcome.settled, member.uncommitted);
+  } else {
+    CCTL_CHECK(registers.changeMembers({}));
+    CCTL_TRY(outcome.settled, registers.settle());
+  }
   HostErrors unreachable;
   const auto connections = connectedOf(operation.fleet, hosts, unreachable);
-  CCTL_TRY(outcome.reconciled, reconcileHeld(operation, connections));
-  CCTL_TRY(outcome.changed, commitHealth(operation, connections));
+  CCTL_TRY(outcome.reconciled, reconcileHeld(operation, connections, dry_run));
+  CCTL_TRY(outcome.changed, commitHealth(operation, connections, dry_run));
   CCTL_TRY(const AllEndpoints all, readAllEndpoints(operation.registers));
   findBehind(operation, connections, all, outcome);
+  if (dry_run) {
+    outcome.missed = std::move(unreachable);
+    return outcome;
+  }
   CCTL_TRY(outcome.missed, pushNames(operation, {}, hosts));
   pushHostSettings(operation, hosts);
   refreshStale(operation);

@@ -21,19 +21,20 @@ struct SyncOutcome {
 
 // Finishes writes that were accepted and not committed, and a change of members that was begun;
 // commits what the shims say of the health of what is published; tells every host the names, hooks
-// and views. Errors: kNoQuorum. Hosts that cannot be reached are data.
+// and views. Errors: kNoQuorum. Hosts that cannot be reached are data. A dry run looks, and says
+// what of this it would do; which alerts, views and dependants are behind it cannot tell.
 [[nodiscard]] Result<SyncOutcome> syncAll(Operation& operation,
-                                          registry::QuorumRegisters& registers);
+                                          registry::QuorumRegisters& registers, bool dry_run);
 
 // Commits into the registers what the shims of these hosts say of the health of what is published
 // there; returns what was changed, in words. For whoever holds the pen: each changing command.
 [[nodiscard]] Result<std::vector<std::string>> commitHealth(
-    Operation& operation, const std::vector<HostConnection*>& hosts);
+    Operation& operation, const std::vector<HostConnection*>& hosts, bool dry_run);
 
 // Writes into the registry what people stopped and started on these hosts while it could not decide
 // (`--without-quorum`); services that somebody works at are left alone. Returns it in words.
 [[nodiscard]] Result<std::vector<std::string>> reconcileHeld(
-    Operation& operation, const std::vector<HostConnection*>& hosts);
+    Operation& operation, const std::vector<HostConnection*>& hosts, bool dry_run);
 
 // Pure: whether an instance is held down, by what its host says; nothing when that does not tell.
 std::optional<Held> heldBy(const protocol::InstanceStatus& status);

@@ -314,7 +314,9 @@ Result<AddOutcome> ReleaseStore::add(const ServiceName& service, const Version& 
     CCTL_TRY(Ingested ours, ingest(path, tree, "", options.cancel));
     return compare(service, version, ours.release, std::move(ours.warnings));
   }
-  return bringIn(service, version, path, tree, options);
+  if (!options.dry_run) return bringIn(service, version, path, tree, options);
+  CCTL_TRY(Ingested ours, ingest(path, tree, "", options.cancel));
+  return AddOutcome{std::move(ours.release), false, std::move(ours.warnings)};
 }
 
 Result<AddOutcome> ReleaseStore::bringIn(const ServiceName& service, const Version& version,

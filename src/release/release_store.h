@@ -35,6 +35,7 @@ namespace cctl::release {
 struct AddOptions {
   WallTime added{};                     // recorded as the time of adding
   const CancelToken* cancel = nullptr;  // looked at between blocks of files
+  bool dry_run = false;                 // says what it would add, and writes nothing
 };
 
 struct AddOutcome {

@@ -86,18 +86,30 @@ class MoveTest(unittest.TestCase):
         self.assertNotIn("drained", self.c.run("status").stdout)
 
     def test_a_move_that_fails_leaves_all_as_it_was(self):
-        self.deployed("stays", "{group: pool, count: 1}", start_timeout="2s")
-        before = self.c.endpoints("stays")
+        self.c.web("stays", place="{group: pool, count: 1}", start_timeout="2s")
         path = f"{self.c.inventory}/services/stays.yaml"
         with open(path) as file:
             text = file.read()
+        start = '[/bin/sh, -c, "[ $CLUSTERCTL_HOST = host1 ] && exec {{release_dir}}/bin/server {{conf_dir}}/app.conf"]'
         with open(path, "w") as file:
-            file.write(text.replace("[bin/server", "[/bin/false"))
+            file.write(text.replace('[bin/server, "{{conf_dir}}/app.conf"]', start))
+        self.c.release("stays", "1.0.0")
+        self.c.run("deploy", "stays", "1.0.0")
+        before = self.c.endpoints("stays")
+        self.assertEqual(self.hosts("stays"), {"stays/0": "host1"})
         self.c.run("drain", "host1", "-y", check=3)
         self.assertEqual(self.c.endpoints("stays"), before)
         self.assertFalse(any(h["drained"] for h in self.c.json("status")["hosts"]))
-        with open(path, "w") as file:
-            file.write(text)
+
+    def test_what_is_deployed_is_moved_not_what_the_manifest_says_by_now(self):
+        self.deployed("edited", "{group: pool, count: 2}")
+        self.c.append("services/edited.yaml", "env: {PENDING: edit}\n")
+        host = self.hosts("edited")["edited/1"]
+        self.c.run("migrate", "edited/1")
+        self.assertNotEqual(self.hosts("edited")["edited/1"], host)
+        for endpoint in self.c.endpoints("edited"):
+            self.assertNotIn("PENDING", self.c.get(endpoint)[1]["env"])
+        self.assertIn("2 to replace", self.c.run("plan", "edited").stdout)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,177 @@
+"""--dry-run: every command that changes something takes it, says what it would do, and does nothing."""
+
+import os
+import signal
+import subprocess
+import unittest
+
+from harness import Cluster, namespaces_permitted, wait_for
+
+
+def tree(directory, skip=()):
+    """path → (kind, size) of all below; a directory's own size says nothing."""
+    found = {}
+    for where, directories, files in os.walk(directory):
+        directories[:] = [one for one in directories if os.path.relpath(os.path.join(where, one), directory) not in skip]
+        for name in directories:
+            found[os.path.relpath(os.path.join(where, name), directory)] = "directory"
+        for name in files:
+            path = os.path.join(where, name)
+            found[os.path.relpath(path, directory)] = os.readlink(path) if os.path.islink(path) else os.stat(path).st_size
+    return found
+
+
+@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
+class DryRunTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.c = Cluster(3)
+        cls.addClassCleanup(cls.c.close)
+        cls.c.web("web", place="{group: all, count: 2}")
+        for version in ("1.0.0", "1.1.0", "1.2.0"):
+            cls.c.release("web", version)
+        cls.c.run("deploy", "web", "1.0.0")
+        cls.c.run("deploy", "web", "1.1.0")
+        cls.c.append("services/web.yaml", "env: {WAITS: for-apply}\n")
+        cls.key = os.path.join(cls.c.directory, "key")
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", cls.key], check=True)
+        cls.source = os.path.join(cls.c.directory, "source")
+        os.makedirs(os.path.join(cls.source, "bin"))
+        with open(os.path.join(cls.source, "bin", "server"), "w") as file:
+            file.write("#!/bin/sh\n")
+        cls.book = os.path.join(cls.c.directory, "book.yaml")
+        with open(cls.book, "w") as file:
+            file.write("play: p\nsteps:\n - restart: {targets: web}\n - stop: {targets: web/0}\n"
+                       " - exec: {hosts: all, command: touch /tmp/dry}\n")
+
+    def commands(self):
+        """Arguments, exit status (that of the real one when it would not begin), and what is said."""
+        out = os.path.join(self.c.directory, "new")
+        return [
+            (["deploy", "web", "1.2.0"], 0, "replace as 1.2.0"),
+            (["deploy", "web", "9.9.9"], 1, "not in the store"),
+            (["rollback", "web"], 0, "replace as 1.0.0"),
+            (["rollback", "web", "1.2.0"], 1, "never brought to a good end"),
+            (["plan", "--out", out], 0, "would be saved"),
+            (["apply"], 0, "2 to replace; dry run"),
+            (["start", "web"], 0, "start web/0"),
+            (["stop", "web"], 0, "stop web/0"),
+            (["restart", "web/1"], 0, "restart web/1"),
+            (["restart", "--without-quorum", "web/1"], 0, "restart web/1"),
+            (["reload", "web"], 0, "reload web/0"),
+            (["signal", "HUP", "web"], 0, "signal web/0"),
+            (["stop", "nothing"], 65, "nothing"),
+            (["migrate", "web/0"], 0, "web/0 would move"),
+            (["drain", "host1"], 0, "web/0 would move: host1"),
+            (["undrain", "host1"], 0, "dry run"),
+            (["retire", "web"], 0, "would retire web 1.1.0"),
+            (["sync"], 0, "dry run"),
+            (["lock", "break", "web"], 1, "no operation is in progress"),
+            (["bootstrap", "--force"], 0, "would be installed anew"),
+            (["unbootstrap", "host1"], 0, "host1: the shim and web/0 would be taken off"),
+            (["exec", "all", "--", "touch", "/tmp/dry"], 0, "would run on host[1-3]: touch /tmp/dry"),
+            (["registry", "members", "replace", "host3"], 0, "would have 3 members: host[1-3]"),
+            (["registry", "members", "remove", "host3"], 65, "would make 2"),
+            (["registry", "recover"], 77, ""),
+            (["release", "add", "web", "2.0.0", self.source], 0, "would be added"),
+            (["release", "add", "web", "1.0.0", self.source], 77, ""),
+            (["release", "sign", "web", "1.0.0", "--key", self.key], 0, ""),
+            (["release", "prune", "web", "--keep", "1"], 0, "would go"),
+            (["cores", "web", "--fetch", out], 1, "no core"),
+            (["init", out], 0, "would write"),
+            (["play", self.book], 0, "dry run of 3 steps, nothing was changed"),
+        ]
+
+    def on_hosts(self):
+        """Files (what the registry writes when it is read left out), and processes that run."""
+        found = {}
+        for host in (1, 2, 3):
+            found[host] = tree(self.c.live_path(host), skip=("registry",))
+            found[host, "processes"] = self.c.processes(host, "services/web/"), self.c.shim_pids(host)
+            found[host, "tmp"] = self.c.bed.exec(host, "ls", "/tmp").stdout
+        return found
+
+    def registers(self):
+        keys = self.c.json("registry", "show")["keys"]
+        return {key: self.c.json("registry", "show", key) for key in keys}
+
+    def test_every_command_does_nothing(self):
+        registers, status = self.registers(), self.c.instances()
+        hosts, here = self.on_hosts(), tree(self.c.directory, skip=(".ssh",))
+        for arguments, code, text in self.commands():
+            with self.subTest(arguments):
+                done = self.c.run("--dry-run", *arguments, check=code)
+                self.assertIn(text, done.stdout + done.stderr)
+                self.assertEqual(self.on_hosts(), hosts)
+                self.assertEqual(tree(self.c.directory, skip=(".ssh",)), here)
+        self.assertEqual(self.registers(), registers)
+        now = self.c.instances()
+        for instance, before in status.items():
+            for key in ("pid", "generation", "state", "since", "restarts"):
+                self.assertEqual(now[instance][key], before[key])
+
+    def test_json_says_that_it_is_one(self):
+        for arguments in (["deploy", "web", "1.2.0"], ["migrate", "web/0"], ["drain", "host1"], ["undrain", "host1"],
+                          ["retire", "web"], ["sync"], ["unbootstrap", "host1"]):
+            self.assertTrue(self.c.json(*arguments, "--dry-run")["dry_run"], arguments)
+
+    def test_a_lock_is_seen_and_a_dead_holder_named(self):
+        self.c.web("slow", place="{hosts: [host3]}", start_timeout="60s")
+        self.c.release("slow", "1.0.0", mode="never-ready")
+        process = self.c.start("deploy", "slow", "1.0.0")
+        try:
+            wait_for(lambda: self.c.json("lock", "show", "slow")["locks"], what="the lock of slow")
+            refused = self.c.run("deploy", "slow", "1.0.0", "--dry-run", check=6)
+            self.assertIn("another operation is in progress", refused.stderr)
+            waits = self.c.run("deploy", "slow", "1.0.0", "--dry-run", "--lock-wait", "1m")
+            self.assertIn("would wait for", waits.stderr)
+            self.assertFalse(self.c.json("lock", "show", "slow")["locks"][0]["holder_gone"])
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        self.assertIn("this process of this machine is gone", self.c.run("lock", "show", "slow").stdout)
+        self.assertTrue(self.c.json("lock", "show", "slow")["locks"][0]["holder_gone"])
+        self.c.run("deploy", "slow", "1.0.0", "--dry-run")
+        self.c.run("retire", "slow", "-y")
+        os.unlink(f"{self.c.inventory}/services/slow.yaml")
+
+
+@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
+class BareHostsTest(unittest.TestCase):
+    """Hosts where nothing was placed yet are looked at over SSH."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.c = Cluster(2)
+        cls.addClassCleanup(cls.c.close)
+        cls.c.web("web")
+        cls.c.release("web", "1.0.0")
+
+    def test_what_would_come_is_said(self):
+        for arguments, code, text in (
+                (["bootstrap"], 0, "would be placed"),
+                (["deploy", "web", "1.0.0"], 0, "+ web/1 on host2: start as 1.0.0 (not there yet)"),
+                (["plan"], 0, "never deployed"),
+                (["apply"], 0, "nothing to do"),
+                (["restart", "web"], 64, "not deployed"),
+                (["retire", "web"], 1, "nothing to retire"),
+                (["sync"], 0, "dry run"),
+                (["drain", "host1"], 0, "dry run"),
+                (["unbootstrap", "host1"], 2, "no shim is there")):
+            with self.subTest(arguments):
+                done = self.c.run(*arguments, "--dry-run", check=code)
+                self.assertIn(text, done.stdout + done.stderr)
+        for host in (1, 2):
+            self.assertFalse(os.path.exists(self.c.live_path(host)))
+
+    def test_where_only_some_have_it(self):
+        self.c.run("bootstrap", "host1")
+        done = self.c.run("deploy", "web", "1.0.0", "--dry-run")
+        self.assertIn("host2: there is no shim yet; it would be placed in /opt/clusterctl", done.stderr)
+        self.assertIn("start as 1.0.0", done.stdout)
+        self.assertFalse(os.path.exists(self.c.live_path(2)))
+        self.c.run("unbootstrap", "host1", "-y")
+
+
+if __name__ == "__main__":
+    unittest.main()
