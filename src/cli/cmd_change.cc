@@ -8,6 +8,7 @@
 #include "cli/plan_text.h"
 #include "cli/report.h"
 #include "model/signals.h"
+#include "ops/change.h"
 #include "ops/deploy.h"
 #include "ops/lifecycle.h"
 #include "ops/release_source.h"
@@ -19,8 +20,8 @@ namespace {
 
 // ---- deploy ----------------------------------------------------------------------------------
 
-Json deployJson(const ops::DeployRequest& request, const ops::DeployOutcome& outcome,
-                int exit_code) {
+Json deployJson(const ops::DeployRequest& request, const ops::DeployOutcome& outcome, int exit_code,
+                bool diff) {
   Json failures = Json::array(), skipped = Json::array(), missed = Json::array(),
        waves = Json::array(), held = Json::array();
   for (const auto& failure : outcome.failures) failures.push_back(failureJson(failure));
@@ -29,22 +30,24 @@ Json deployJson(const ops::DeployRequest& request, const ops::DeployOutcome& out
     missed.push_back({{"host", host.str()}, {"error", error.message}});
   for (const Wave& wave : outcome.plan.waves) waves.push_back(wave.title);
   for (const InstanceId& id : outcome.plan.held) held.push_back(id.text());
-  return {{"format", 1},
-          {"service", request.service.str()},
-          {"version", request.version.str()},
-          {"previous_version", outcome.previous_version},
-          {"dry_run", request.dry_run},
-          {"instances", outcome.instances},
-          {"ready", outcome.ready},
-          {"changes", waves},
-          {"held", held},
-          {"failures", failures},
-          {"skipped_hosts", skipped},
-          {"missed_hosts", missed},
-          {"evidence", outcome.evidence},
-          {"error", outcome.error ? Json(outcome.error->message) : Json()},
-          {"exit", exit_code},
-          {"milliseconds", outcome.took.count()}};
+  Json json = {{"format", 1},
+               {"service", request.service.str()},
+               {"version", request.version.str()},
+               {"previous_version", outcome.previous_version},
+               {"dry_run", request.dry_run},
+               {"instances", outcome.instances},
+               {"ready", outcome.ready},
+               {"changes", waves},
+               {"held", held},
+               {"failures", failures},
+               {"skipped_hosts", skipped},
+               {"missed_hosts", missed},
+               {"evidence", outcome.evidence},
+               {"error", outcome.error ? Json(outcome.error->message) : Json()},
+               {"exit", exit_code},
+               {"milliseconds", outcome.took.count()}};
+  if (diff) json["plan"] = planJson(outcome.planned, outcome.plan, true);
+  return json;
 }
 
 // The last line of a deploy: what stands now.
@@ -136,11 +139,14 @@ int showDeploy(Context& context, const ops::DeployRequest& request,
   const int exit_code = deployExitCode(outcome);
   warnMissed(context, outcome.missed);
   if (context.json()) {
-    context.print(dumpJsonPretty(deployJson(request, outcome, exit_code)) + "\n");
+    context.print(dumpJsonPretty(deployJson(request, outcome, exit_code, context.globals().diff)) +
+                  "\n");
     return exit_code;
   }
   std::string text =
       request.dry_run ? planText(outcome.planned, outcome.plan, context.painter()) : "";
+  if (context.globals().diff)
+    text += diffText(changesOf(outcome.planned, outcome.plan), context.painter());
   for (const ops::InstanceFailure& failure : outcome.failures) text += failureText(failure);
   for (const std::string& path : outcome.evidence) text += fmt::format("evidence: {}\n", path);
   context.print(text + deployResult(request, outcome));
@@ -154,8 +160,9 @@ Result<int> runDeploy(Context& context, const DeployOptions& options) {
   CCTL_TRY(const ops::ReleaseSource release,
            ops::loadRelease(*inventory, request.service, request.version, SystemClock().wall()));
   CCTL_TRY(ops::Operation * operation, context.operation());
-  operation->reason += ops::signedOffText(release);
   CCTL_TRY(const ops::DeployOutcome outcome, ops::deploy(*operation, request, release));
+  if (request.dry_run)
+    CCTL_CHECK(ops::checkUnlocked(*operation, {request.service}, request.lock_wait));
   return showDeploy(context, request, outcome);
 }
 
@@ -188,6 +195,8 @@ Result<int> runRollback(Context& context, const DeployOptions& options) {
   CCTL_TRY(ops::Operation * operation, context.operation());
   CCTL_TRY(const ops::RollbackOutcome outcome, ops::rollback(*operation, request, version));
   request.version = outcome.version;
+  if (request.dry_run)
+    CCTL_CHECK(ops::checkUnlocked(*operation, {request.service}, request.lock_wait));
   if (outcome.differs && !outcome.deploy.error)
     context.progress().warning(
         request.service.str(),

@@ -4,11 +4,13 @@
 
 #include "base/file.h"
 #include "cli/command.h"
+#include "cli/plan_text.h"
 #include "cli/report.h"
 #include "model/disk_files.h"
 #include "model/init_files.h"
 #include "model/load.h"
 #include "model/render.h"
+#include "ops/difference.h"
 #include "ops/render.h"
 #include "release/allowed_signers.h"
 #include "transport/ssh_config.h"
@@ -31,8 +33,13 @@ Result<int> runInit(Context& context, const std::string& dir, const std::string&
       return fail(Code::kUsage,
                   "{}/{} exists already; init never overwrites: name another directory", dir,
                   file.path);
-  for (const InitFile& file : files) CCTL_CHECK(writeInitFile(dir, file));
   std::string text;
+  if (context.globals().dry_run) {
+    for (const InitFile& file : files) text += fmt::format("would write {}/{}\n", dir, file.path);
+    context.print(text);
+    return 0;
+  }
+  for (const InitFile& file : files) CCTL_CHECK(writeInitFile(dir, file));
   for (const InitFile& file : files) text += fmt::format("wrote {}/{}\n", dir, file.path);
   const std::string inside = dir == "." ? "" : fmt::format("  cd {}\n", dir);
   text += fmt::format(
@@ -154,6 +161,7 @@ struct RenderOptions {
   std::string target;
   std::string version;
   bool sample = false;
+  bool show_secrets = false;
 };
 
 std::string specText(const protocol::GenerationSpec& spec) {
@@ -166,55 +174,121 @@ std::string specText(const protocol::GenerationSpec& spec) {
   return text;
 }
 
-// What would be generated now, with the ports the instance has (made-up ones where it has none
-// yet).
-Result<protocol::GenerationSpec> renderFor(Context& context, const Manifest& manifest, int index,
-                                           const RenderOptions& options) {
-  CCTL_TRY(const Inventory* inventory, context.inventory());
-  const RenderInput sample = sampleInput(*inventory, manifest);
+// What runs of an instance, and what would be generated now with its ports.
+struct RenderedInstance {
+  InstanceId id;
+  protocol::GenerationSpec running, fresh;
+};
+
+Result<protocol::GenerationSpec> renderSample(const Inventory& inventory, const Manifest& manifest,
+                                              int index, const RenderOptions& options) {
+  const RenderInput sample = sampleInput(inventory, manifest);
   ops::HostConnection host;
   ops::GenerationRequestInput input{
-      inventory, &manifest, {manifest.service, index}, sample.version, "",
-      1,         {},        &sample.endpoints};
+      &inventory, &manifest, {manifest.service, index}, sample.version, "",
+      1,          {},        &sample.endpoints};
   if (!options.version.empty()) input.version = Version(options.version);
   for (const auto& [name, port] : sample.ports) input.ports[name] = port;
   host.name = sample.host;
   host.root = sample.root;
   host.published_address = sample.host_address;
-  if (options.sample) return ops::renderGeneration(host, input);
+  return ops::renderGeneration(host, input);
+}
 
-  CCTL_TRY(ops::Operation * operation, context.operation());
-  operation->fleet.begin(inventory->registry_hosts, ops::Need::kShim);
-  CCTL_TRY(const ops::Desired desired, ops::readDesired(operation->registers, manifest.service));
+Result<RenderedInstance> renderPlaced(ops::Operation& operation, const Manifest& manifest,
+                                      const Placed& placed, const RenderOptions& options) {
   CCTL_TRY(const ops::EndpointsByService endpoints,
-           ops::endpointsFor(operation->registers, manifest));
-  input.endpoints = &endpoints;
-  const auto placed = desired.placement.find(index);
-  if (placed == desired.placement.end())
+           ops::endpointsFor(operation.registers, manifest));
+  CCTL_TRY(ops::HostConnection * host, operation.fleet.await(placed.host));
+  RenderedInstance rendered;
+  rendered.id = placed.instance;
+  CCTL_TRY(rendered.running, host->shim->call<protocol::GenerationSpec>(
+                                 protocol::GenerationRequest{operation.ref(rendered.id), 0},
+                                 Deadline::in(ops::kRequestTimeout), operation.cancel));
+  const protocol::GenerationSpec& running = rendered.running;
+  const Version version(options.version.empty() ? running.version : options.version);
+  CCTL_TRY(rendered.fresh, ops::renderToday(*host,
+                                            {&operation.inventory(),
+                                             &manifest,
+                                             rendered.id,
+                                             version,
+                                             running.release_digest,
+                                             0,
+                                             {},
+                                             &endpoints},
+                                            running));
+  return rendered;
+}
+
+// Of the instances that the target means; only the first one without --diff.
+Result<std::vector<RenderedInstance>> renderTarget(Context& context, const Manifest& manifest,
+                                                   const Target& target,
+                                                   const RenderOptions& options) {
+  CCTL_TRY(ops::Operation * operation, context.operation());
+  operation->fleet.begin(operation->inventory().registry_hosts, ops::Need::kShim);
+  CCTL_TRY(const ops::Desired desired, ops::readDesired(operation->registers, manifest.service));
+  Placement placement;
+  for (const Placed& placed : ops::placementOf(manifest.service, desired))
+    if (target.covers(placed.instance)) placement.push_back(placed);
+  if (!context.globals().diff && placement.size() > 1) placement.resize(1);
+  if (placement.empty())
     return fail(Code::kNotFound,
-                "{}/{} is not deployed; --sample shows it with made-up ports and addresses",
-                manifest.service, index);
-  operation->fleet.begin({HostName(placed->second)}, ops::Need::kShim);
-  CCTL_TRY(ops::HostConnection * connection, operation->fleet.await(HostName(placed->second)));
-  CCTL_TRY(const auto running, connection->shim->call<protocol::GenerationSpec>(
-                                   protocol::GenerationRequest{operation->ref(input.id), 0},
-                                   Deadline::in(ops::kRequestTimeout), &context.cancel()));
-  input.ports = running.ports;
-  input.generation = running.generation;
-  input.release_digest = running.release_digest;
-  if (options.version.empty()) input.version = Version(running.version);
-  return ops::renderGeneration(*connection, input);
+                "{} is not deployed; --sample shows it with made-up ports and addresses",
+                target.text());
+  std::vector<HostName> hosts;
+  for (const Placed& placed : placement) hosts.push_back(placed.host);
+  operation->fleet.begin(hosts, ops::Need::kShim);
+  std::vector<RenderedInstance> all;
+  for (const Placed& placed : placement) {
+    CCTL_TRY(all.emplace_back(), renderPlaced(*operation, manifest, placed, options));
+  }
+  return all;
+}
+
+void printSpec(Context& context, const protocol::GenerationSpec& spec, bool show_secrets) {
+  protocol::GenerationSpec shown = show_secrets ? spec : ops::withoutSecrets(spec);
+  if (!context.json()) return context.print(specText(shown));
+  shown.secrets.clear();
+  context.print(dumpJsonPretty({{"format", 1}, {"generation", protocol::encode(shown)}}) + "\n");
+}
+
+void printDifferences(Context& context, const std::vector<RenderedInstance>& all) {
+  std::vector<FileDiff> diffs;
+  Json list = Json::array();
+  for (const RenderedInstance& one : all) {
+    const Difference difference = ops::differenceOf(one.running, one.fresh);
+    const auto files = diffsOf(one.id.text(), difference.files);
+    diffs.insert(diffs.end(), files.begin(), files.end());
+    list.push_back(
+        {{"instance", one.id.text()}, {"why", difference.reasons}, {"files", diffsJson(files)}});
+  }
+  if (context.json())
+    return context.print(dumpJsonPretty({{"format", 1}, {"instances", list}}) + "\n");
+  context.print(diffs.empty() ? "no generated file differs from what is on the host\n"
+                              : diffText(diffs, context.painter()));
 }
 
 Result<int> runRender(Context& context, const RenderOptions& options) {
   CCTL_TRY(const Inventory* inventory, context.inventory());
   CCTL_TRY(const Target target, parseTarget(options.target));
   CCTL_TRY(const Manifest* manifest, inventory->service(target.service.str()));
-  CCTL_TRY(const auto spec, renderFor(context, *manifest, target.index.value_or(0), options));
-  if (context.json())
-    context.print(dumpJsonPretty({{"format", 1}, {"generation", protocol::encode(spec)}}) + "\n");
+  if (!options.version.empty()) CCTL_CHECK(parseVersion(options.version));
+  const bool diff = context.globals().diff;
+  if (diff && (options.sample || options.show_secrets))
+    return fail(Code::kUsage,
+                "--diff compares with what is on the host, and hides secrets: it "
+                "goes neither with --sample nor with --show-secrets");
+  if (options.sample) {
+    CCTL_TRY(const auto spec,
+             renderSample(*inventory, *manifest, target.index.value_or(0), options));
+    printSpec(context, spec, options.show_secrets);
+    return 0;
+  }
+  CCTL_TRY(const auto rendered, renderTarget(context, *manifest, target, options));
+  if (diff)
+    printDifferences(context, rendered);
   else
-    context.print(specText(spec));
+    printSpec(context, rendered.front().fresh, options.show_secrets);
   return 0;
 }
 
@@ -223,6 +297,7 @@ Run defineRender(CLI::App& app) {
   app.add_option("TARGET", options->target, "SERVICE or SERVICE/INDEX")->required();
   app.add_option("--version", options->version, "As this version (default: the one that runs)");
   app.add_flag("--sample", options->sample, "Contact nothing: with made-up ports and addresses");
+  app.add_flag("--show-secrets", options->show_secrets, "Do not hide what `secrets` names");
   return [options](Context& context) { return runRender(context, *options); };
 }
 

@@ -7,6 +7,7 @@
 #include "cli/exit_codes.h"
 #include "cli/plan_text.h"
 #include "cli/report.h"
+#include "ops/change.h"
 #include "ops/saved_plan.h"
 
 namespace cctl::cli {
@@ -21,7 +22,7 @@ struct PlanOptions {
 
 // ---- texts -----------------------------------------------------------------------------------
 
-std::string serviceText(const ops::ServicePlan& plan, const Painter& painter) {
+std::string serviceText(const ops::ServicePlan& plan, bool diff, const Painter& painter) {
   if (plan.version.empty() && !plan.gone)
     return fmt::format("{}: never deployed; 'clusterctl deploy {} VERSION' does\n", plan.service,
                        plan.service);
@@ -39,6 +40,7 @@ std::string serviceText(const ops::ServicePlan& plan, const Painter& painter) {
     text +=
         painter.paint(Style::kBold, fmt::format("{}: {}", name, countsText(plan.changes()))) + "\n";
   text += planText(plan.planned, plan.plan, painter);
+  if (diff) text += diffText(plan.changes(), painter);
   for (const HostName& host : plan.skipped)
     text += fmt::format("    {}: unreachable, left out\n", host);
   return text;
@@ -51,17 +53,18 @@ std::vector<PlannedChange> allChanges(const ops::ClusterPlan& plan) {
   return all;
 }
 
-std::string clusterText(const ops::ClusterPlan& plan, const Painter& painter) {
+std::string clusterText(const Context& context, const ops::ClusterPlan& plan) {
   std::string text;
-  for (const ops::ServicePlan& service : plan.services) text += serviceText(service, painter);
+  for (const ops::ServicePlan& service : plan.services)
+    text += serviceText(service, context.globals().diff, context.painter());
   if (!plan.drained.empty())
     text += fmt::format("drained: {}\n",
                         foldHosts(std::vector<HostName>(plan.drained.begin(), plan.drained.end())));
   return text;
 }
 
-Json serviceJson(const ops::ServicePlan& plan) {
-  Json json = planJson(plan.planned, plan.plan), skipped = Json::array();
+Json serviceJson(const ops::ServicePlan& plan, bool diff) {
+  Json json = planJson(plan.planned, plan.plan, diff), skipped = Json::array();
   for (const HostName& host : plan.skipped) skipped.push_back(host.str());
   json["service"] = plan.service.str();
   json["version"] = plan.version.str();
@@ -71,9 +74,10 @@ Json serviceJson(const ops::ServicePlan& plan) {
   return json;
 }
 
-Json clusterJson(const ops::ClusterPlan& plan) {
+Json clusterJson(const Context& context, const ops::ClusterPlan& plan) {
   Json services = Json::array(), drained = Json::array();
-  for (const ops::ServicePlan& service : plan.services) services.push_back(serviceJson(service));
+  for (const ops::ServicePlan& service : plan.services)
+    services.push_back(serviceJson(service, context.globals().diff));
   for (const HostName& host : plan.drained) drained.push_back(host.str());
   return {{"format", 1},
           {"services", services},
@@ -109,17 +113,20 @@ Result<int> runPlan(Context& context, const PlanOptions& options) {
   CCTL_TRY(const ops::ApplyRequest request, applyRequest(context, options));
   CCTL_TRY(ops::Operation * operation, context.operation());
   CCTL_TRY(const ops::ClusterPlan plan, ops::planCluster(*operation, request));
-  if (!options.out.empty()) {
+  const bool dry_run = context.globals().dry_run;
+  if (!options.out.empty() && !dry_run) {
     auto written =
         replaceFile(options.out, ops::encodePlan(plan, originOf(*operation, request)), 0644);
     if (!written) return fail(written.error().context("the plan was not saved"));
   }
   if (context.json()) {
-    context.print(dumpJsonPretty(clusterJson(plan)) + "\n");
+    context.print(dumpJsonPretty(clusterJson(context, plan)) + "\n");
   } else {
-    std::string text = clusterText(plan, context.painter());
+    std::string text = clusterText(context, plan);
     text += fmt::format("plan: {}\n", countsText(allChanges(plan)));
-    if (!options.out.empty())
+    if (!options.out.empty() && dry_run)
+      text += fmt::format("would be saved in {}\n", options.out);
+    else if (!options.out.empty())
       text += fmt::format("saved; carry it out with 'clusterctl apply --plan {}'\n", options.out);
     context.print(text);
   }
@@ -160,7 +167,8 @@ Result<void> checkHolds(const std::string& file, const std::string& saved,
               file, fmt::join(changed, "\n  "), file);
 }
 
-Json appliedJson(const ops::ApplyOutcome& outcome, const ops::ClusterPlan& plan, int exit_code) {
+Json appliedJson(const Context& context, const ops::ApplyOutcome& outcome,
+                 const ops::ClusterPlan& plan, int exit_code) {
   Json services = Json::array(), missed = Json::array();
   for (const ops::AppliedService& one : outcome.services) {
     Json failures = Json::array();
@@ -175,7 +183,7 @@ Json appliedJson(const ops::ApplyOutcome& outcome, const ops::ClusterPlan& plan,
   }
   for (const auto& [host, error] : outcome.missed)
     missed.push_back({{"host", host.str()}, {"error", error.message}});
-  Json json = clusterJson(plan);
+  Json json = clusterJson(context, plan);
   json["applied"] = services;
   json["missed_hosts"] = missed;
   json["error"] = outcome.error ? Json(outcome.error->message) : Json();
@@ -212,7 +220,7 @@ Result<int> reportApplied(Context& context, const ops::ApplyOutcome& outcome,
   const int exit_code = applyExitCode(outcome, plan);
   warnMissed(context, outcome.missed);
   if (context.json()) {
-    context.print(dumpJsonPretty(appliedJson(outcome, plan, exit_code)) + "\n");
+    context.print(dumpJsonPretty(appliedJson(context, outcome, plan, exit_code)) + "\n");
     return exit_code;
   }
   std::string text;
@@ -232,10 +240,10 @@ Result<int> reportApplied(Context& context, const ops::ApplyOutcome& outcome,
 int reportNothing(Context& context, const ops::ClusterPlan& plan) {
   const int exit_code = leavesOut(plan) ? kExitUnreachable : kExitOk;
   if (context.json()) {
-    context.print(dumpJsonPretty(appliedJson({}, plan, exit_code)) + "\n");
+    context.print(dumpJsonPretty(appliedJson(context, {}, plan, exit_code)) + "\n");
     return exit_code;
   }
-  std::string text = clusterText(plan, context.painter());
+  std::string text = clusterText(context, plan);
   context.print(text + "apply: nothing to do\n");
   return exit_code;
 }
@@ -252,15 +260,18 @@ Result<int> runApply(Context& context, PlanOptions options) {
     CCTL_CHECK(checkHolds(options.file, saved, plan, originOf(*operation, request)));
   if (plan.empty()) return reportNothing(context, plan);
   if (context.globals().dry_run) {
+    for (const ops::ServicePlan& service : plan.services)
+      if (service.gone || !service.plan.empty())
+        CCTL_CHECK(ops::checkUnlocked(*operation, {service.service}, request.lock_wait));
     if (context.json())
-      context.print(dumpJsonPretty(clusterJson(plan)) + "\n");
+      context.print(dumpJsonPretty(clusterJson(context, plan)) + "\n");
     else
       context.print(
-          clusterText(plan, context.painter()) +
+          clusterText(context, plan) +
           fmt::format("apply: {}; dry run, nothing was changed\n", countsText(allChanges(plan))));
     return leavesOut(plan) ? kExitUnreachable : kExitOk;
   }
-  if (!context.json()) context.print(clusterText(plan, context.painter()));
+  if (!context.json()) context.print(clusterText(context, plan));
   if (plan.hasRemovals())
     CCTL_CHECK(context.confirm("This takes instances away for good. Carry it out?"));
   CCTL_TRY(const ops::ApplyOutcome outcome, ops::applyPlan(*operation, request, plan));

@@ -1,8 +1,11 @@
 #include "cli/plan_text.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/text.h"
+#include "model/node_set.h"
+#include "model/text_diff.h"
 
 namespace cctl::cli {
 namespace {
@@ -47,7 +50,74 @@ struct StepWords {
   std::string operator()(const ForgetStep&) const { return "take off the host"; }
 };
 
+// The lines that change and where they are, without those around them.
+std::string changedLines(const std::string& diff) {
+  std::string changed;
+  for (size_t at = 0; at < diff.size();) {
+    const size_t end = std::min(diff.find('\n', at), diff.size() - 1) + 1;
+    if (diff[at] != ' ') changed += diff.substr(at, end - at);
+    at = end;
+  }
+  return changed;
+}
+
+std::string paintedDiff(const std::string& diff, const Painter& painter) {
+  std::string text;
+  for (size_t at = 0; at < diff.size();) {
+    const size_t end = std::min(diff.find('\n', at), diff.size());
+    const std::string line = printable(diff.substr(at, end - at));
+    const Style style = diff.compare(at, 2, "@@") == 0 ? Style::kDim
+                        : diff[at] == '+'              ? Style::kGood
+                        : diff[at] == '-'              ? Style::kBad
+                                                       : Style::kPlain;
+    text += painter.paint(style, line) + "\n";
+    at = end + 1;
+  }
+  return text;
+}
+
 }  // namespace
+
+std::vector<FileDiff> diffsOf(const std::string& instance,
+                              const std::vector<FileDifference>& files) {
+  std::vector<FileDiff> diffs;
+  for (const FileDifference& file : files)
+    diffs.push_back({instance, file.path,
+                     unifiedDiff(file.path + " (runs now)", file.path + " (planned)", file.before,
+                                 file.after)});
+  return diffs;
+}
+
+std::string diffText(const std::vector<FileDiff>& diffs, const Painter& painter) {
+  struct Group {
+    const FileDiff* first;
+    std::string changed;
+    std::vector<std::string> instances;
+  };
+  std::vector<Group> groups;
+  for (const FileDiff& diff : diffs) {
+    const std::string changed = changedLines(diff.text);
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const Group& one) {
+      return one.first->path == diff.path && one.changed == changed;
+    });
+    if (group == groups.end()) group = groups.insert(group, {&diff, changed, {}});
+    group->instances.push_back(diff.instance);
+  }
+  std::string text;
+  for (const Group& group : groups)
+    text += painter.paint(
+                Style::kBold,
+                printable(fmt::format("{}: {}", foldNodeSet(group.instances), group.first->path))) +
+            "\n" + paintedDiff(group.first->text, painter);
+  return text;
+}
+
+std::string diffText(const std::vector<PlannedChange>& changes, const Painter& painter) {
+  std::vector<FileDiff> all;
+  for (const PlannedChange& change : changes)
+    for (FileDiff& diff : diffsOf(change.id.text(), change.files)) all.push_back(std::move(diff));
+  return diffText(all, painter);
+}
 
 std::string changeText(const PlannedChange& change, const Painter& painter) {
   const Mark mark = markOf(change.kind);
@@ -102,18 +172,27 @@ std::string countsText(const std::vector<PlannedChange>& changes) {
   return text.empty() ? "nothing to do" : text;
 }
 
-Json changeJson(const PlannedChange& change) {
-  return {{"action", changeName(change.kind)},
-          {"instance", change.id.text()},
-          {"host", change.host.str()},
-          {"from_host", change.from ? Json(change.from->str()) : Json()},
-          {"version", change.version.str()},
-          {"why", change.why}};
+Json diffsJson(const std::vector<FileDiff>& diffs) {
+  Json list = Json::array();
+  for (const FileDiff& diff : diffs) list.push_back({{"path", diff.path}, {"diff", diff.text}});
+  return list;
 }
 
-Json planJson(const PlanInput& input, const Plan& plan) {
+Json changeJson(const PlannedChange& change, bool diff) {
+  Json json = {{"action", changeName(change.kind)},
+               {"instance", change.id.text()},
+               {"host", change.host.str()},
+               {"from_host", change.from ? Json(change.from->str()) : Json()},
+               {"version", change.version.str()},
+               {"why", change.why}};
+  if (diff) json["files"] = diffsJson(diffsOf(change.id.text(), change.files));
+  return json;
+}
+
+Json planJson(const PlanInput& input, const Plan& plan, bool diff) {
   Json changes = Json::array(), waves = Json::array(), kept = Json::array(), held = Json::array();
-  for (const PlannedChange& change : changesOf(input, plan)) changes.push_back(changeJson(change));
+  for (const PlannedChange& change : changesOf(input, plan))
+    changes.push_back(changeJson(change, diff));
   for (const Wave& wave : plan.waves) {
     Json steps = Json::array();
     for (const Step& step : wave.steps) steps.push_back(std::visit(StepWords{}, step));

@@ -15,12 +15,27 @@ std::string changeText(const PlannedChange& change, const Painter& painter);
 std::string stepsText(const Wave& wave);
 // The changes of a plan, wave by wave, with the steps of each; then what is left alone.
 std::string planText(const PlanInput& input, const Plan& plan, const Painter& painter);
+// How generated files change, as `diff -u` writes it, each difference once for all the instances
+// that it is the same for (the lines around it are the first one's); empty when none does.
+std::string diffText(const std::vector<PlannedChange>& changes, const Painter& painter);
+// A difference of one file of one instance, for the above.
+struct FileDiff {
+  std::string instance;  // "web/0"
+  std::string path;
+  std::string text;  // unified
+};
+std::string diffText(const std::vector<FileDiff>& diffs, const Painter& painter);
+std::vector<FileDiff> diffsOf(const std::string& instance,
+                              const std::vector<FileDifference>& files);
+
 // "1 to start, 2 to replace, 1 to remove"; "nothing to do"
 std::string countsText(const std::vector<PlannedChange>& changes);
 
-// {"action", "instance", "host", "from_host", "from_version", "version", "why"}
-Json changeJson(const PlannedChange& change);
+// {"action", "instance", "host", "from_host", "version", "why"}, and with `diff` "files":
+// [{"path", "diff"}]
+Json changeJson(const PlannedChange& change, bool diff);
 // {"changes": […], "waves": [{"title", "steps": […]}], "kept": […], "held": […]}
-Json planJson(const PlanInput& input, const Plan& plan);
+Json planJson(const PlanInput& input, const Plan& plan, bool diff);
+Json diffsJson(const std::vector<FileDiff>& diffs);  // [{"path", "diff"}]
 
 }  // namespace cctl::cli

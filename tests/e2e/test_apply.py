@@ -105,6 +105,39 @@ class ApplyTest(unittest.TestCase):
         self.assertEqual(self.c.versions("bad"), ["1.0.0", "1.0.0"])
         self.change("bad", "run: [/bin/false", "run: [bin/server")
 
+    def test_differences_are_folded_and_hide_secrets(self):
+        self.c.template("secret.conf.mustache",
+                        "name = {{instance.name}}\nthreads = {{vars.threads}}\npassword = {{vars.password}}\n")
+        self.c.web("hush", more='vars: {threads: "4", password: swordfish}\nenv: {DSN: "db:{{vars.password}}"}\n'
+                                "secrets: [password]\n")
+        self.change("hush", "app.conf.mustache", "secret.conf.mustache")
+        self.c.release("hush", "1.0.0")
+        self.c.run("deploy", "hush", "1.0.0")
+        shown = self.c.run("render", "hush").stdout
+        self.assertIn("password = (secret)", shown)
+        self.assertIn("# env: DSN=db:(secret)", shown)
+        self.assertIn("password = swordfish", self.c.run("render", "hush", "--show-secrets").stdout)
+        self.assertIn("no generated file differs", self.c.run("render", "hush", "--diff").stdout)
+
+        self.change("hush", 'threads: "4", password: swordfish', 'threads: "8", password: hunter22')
+        folded = ("hush/[0-1]: app.conf\n--- app.conf (runs now)\n+++ app.conf (planned)\n@@ -1,3 +1,3 @@\n"
+                  " name = hush/0\n-threads = 4\n-password = (old secret)\n"
+                  "+threads = 8\n+password = (new secret)\n")
+        before = self.pids("hush")
+        for command in (["plan", "hush", "--diff"], ["apply", "hush", "--dry-run", "--diff"],
+                        ["deploy", "hush", "1.0.0", "--dry-run", "--diff"], ["render", "hush", "--diff"]):
+            self.assertIn(folded, self.c.run(*command).stdout, command)
+        plan = self.c.json("plan", "hush", "--diff")
+        self.assertIn("+threads = 8\n", plan["services"][0]["changes"][1]["files"][0]["diff"])
+        self.assertNotIn("diff", self.c.run("plan", "hush").stdout)
+        self.assertEqual(self.pids("hush"), before)
+        done = self.c.run("apply", "hush", "--diff")
+        for text in (json.dumps(plan), done.stdout + done.stderr):
+            self.assertNotIn("swordfish", text)
+            self.assertNotIn("hunter22", text)
+        self.assertIn(folded, done.stdout)
+        self.assertEqual(self.c.get(self.c.endpoints("hush")[0])[1]["env"]["DSN"], "db:hunter22")
+
     def saved(self, service):
         path = os.path.join(self.c.directory, service + ".plan")
         self.c.run("plan", service, "--out", path)
