@@ -71,10 +71,13 @@ Result<void> archive(const std::string& dir, const std::string& rotated) {
                        O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
   if (!to) return failErrno(errno, unfinished);
   auto done = compressInto(from.get(), to.get());
-  if (done && ::renameat(place.get(), unfinished.c_str(), place.get(),
-                         archiveName(rotated, info.st_ino).c_str()) != 0)
+  const std::string archived = archiveName(rotated, info.st_ino);
+  if (done && ::renameat(place.get(), unfinished.c_str(), place.get(), archived.c_str()) != 0)
     done = failErrno(errno, unfinished);
-  ::unlinkat(place.get(), done ? rotated.c_str() : unfinished.c_str(), 0);
+  const bool was_there =
+      ::unlinkat(place.get(), done ? rotated.c_str() : unfinished.c_str(), 0) == 0;
+  // A rotation has removed it meanwhile: there are enough newer ones.
+  if (done && !was_there) ::unlinkat(place.get(), archived.c_str(), 0);
   return done;
 }
 

@@ -345,6 +345,21 @@ TEST_CASE("log: a file that goes into its archive while it is read is read once"
   }
 }
 
+TEST_CASE("log: a file that is rotated away while it is archived leaves no archive") {
+  TempDir dir;
+  const std::string name = "2026-11-23T10:00:00.123Z-000000.log";
+  REQUIRE(::mkfifo((dir / name).c_str(), 0600) == 0);  // read as long as somebody writes
+  bool archived = false;
+  std::thread archiver([&] { archived = archive(dir.path(), name).has_value(); });
+  Fd writer(::open((dir / name).c_str(), O_WRONLY | O_CLOEXEC));
+  REQUIRE(::unlink((dir / name).c_str()) == 0);
+  REQUIRE(writeAll(writer.get(), "a line\n"));
+  writer.reset();
+  archiver.join();
+  CHECK(archived);
+  CHECK(listDir(dir.path())->empty());
+}
+
 TEST_CASE("log: neither links nor foreign files are written to") {
   Disk disk;
   REQUIRE(replaceFile(disk.dir / "victim", "precious"));
