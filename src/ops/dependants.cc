@@ -181,7 +181,7 @@ class Refresher {
 
   Result<void> restartBatch(const std::vector<Stale>& batch, const Change& change) {
     CCTL_TRY(const std::vector<Endpoint> withdrawn, withdraw(batch));
-    const Result<void> restarted = each(
+    Result<void> restarted = each(
         batch, [&](const Stale& one) { return restart(one, change.caller(manifest_.service)); });
     std::vector<Endpoint> back;
     for (const Endpoint& endpoint : withdrawn)
@@ -211,7 +211,7 @@ class Refresher {
 
   // Files and restart in one go: between the two it would run with what its files no longer say.
   Result<void> restart(const Stale& one, const protocol::Caller& caller) {
-    const auto done = [&]() -> Result<void> {
+    auto done = [&]() -> Result<void> {
       CCTL_CHECK(replace(one, caller.token));
       const Millis limit = kRequestTimeout + manifest_.health.start_timeout + manifest_.stop.grace;
       CCTL_TRY(const auto reply,

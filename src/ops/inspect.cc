@@ -31,8 +31,8 @@ class Follower {
   Result<void> run(const Request& request, bool follow, const ShimClient::OnItem& on_item) {
     CCTL_TRY(HostConnection * connection, fleet_.await(host_));
     for (;;) {
-      const auto done = ignoreReply(connection->shim->call<protocol::Empty>(
-          request, deadlineFor(follow), fleet_.cancel(), on_item));
+      auto done = ignoreReply(connection->shim->call<protocol::Empty>(request, deadlineFor(follow),
+                                                                      fleet_.cancel(), on_item));
       if (done || !follow || done.error().code != Code::kUnreachable || cancelled()) return done;
       tell(fmt::format("{}; trying again", done.error().message));
       CCTL_TRY(again_, connectPatiently());

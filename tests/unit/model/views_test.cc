@@ -74,11 +74,11 @@ TEST_CASE("mistakes in views come with their places and the mend") {
       {"- {prometheus: [a]}\n", "views.prometheus: a list where a single value"},
       {"- web\n", "views: a single value where a map"},
   };
-  for (const auto& [views, wanted] : cases) {
-    const std::string text = problemsOf(views);
-    INFO(views);
+  for (const auto& one : cases) {
+    const std::string text = problemsOf(one.first);
+    INFO(one.first);
     INFO(text);
-    CHECK(text.find(wanted) != std::string::npos);
+    CHECK(text.find(one.second) != std::string::npos);
   }
   CHECK(problemsOf("  {}\n").find("a map where a list belongs") != std::string::npos);
 }

@@ -100,7 +100,9 @@ struct HardwareKey {
 
 TEST_CASE("signatures of ssh-keygen, by every type of key and both hashes") {
   const SignatureKit kit;
-  for (const auto& [name, type] : kTypes) {
+  for (const auto& named : kTypes) {
+    const std::string& name = named.first;
+    const auto& type = named.second;
     CAPTURE(name);
     const std::string key = kit.key(name, type);
     for (const char* hash : {"hashalg=sha256", "hashalg=sha512"}) {
@@ -148,7 +150,9 @@ TEST_CASE("a signature for another purpose") {
 
 TEST_CASE("no part of a signature can be changed") {
   const SignatureKit kit;
-  for (const auto& [name, type] : kTypes) {
+  for (const auto& named : kTypes) {
+    const std::string& name = named.first;
+    const auto& type = named.second;
     const std::string blob = blobOf(kit.sign(kit.key(name, type), kMessage));
     for (size_t i = 0; i < blob.size(); ++i) {
       std::string changed = blob;
