@@ -181,6 +181,13 @@ FindingText findingText(const Inventory& inventory, const Finding& finding) {
     case Trouble::kCoresOverwritten:
     case Trouble::kCoresPiped:
       return cores(finding);
+    case Trouble::kCoresLimited:
+      return {"core",
+              fmt::format("cores of {} can have {} at most, the hard limit that the shim was "
+                          "started with",
+                          joined(finding.names), humanSize(finding.limit)),
+              "raise it for the login (limits.conf) or the shim's unit (LimitCORE=infinity), and "
+              "start the shim anew"};
     case Trouble::kPortsOverlap:
       return portsOverlap(finding, inventory);
     case Trouble::kLimitsIgnored:

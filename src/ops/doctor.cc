@@ -132,6 +132,7 @@ class Judge {
     judgeRoom(Trouble::kInodesFull, reply.inodes_free, reply.inodes_total, 0, 0);
     judgeClock();
     judgeCores(reply);
+    judgeCoreSize(reply);
     judgePorts(reply);
     judgeLimits(reply);
     for (const std::string& problem : reply.problems)
@@ -182,6 +183,16 @@ class Judge {
     else if (!distinct)
       trouble = Trouble::kCoresOverwritten;
     if (trouble) add(*trouble, Level::kWarning, pattern).names = std::move(names);
+  }
+
+  void judgeCoreSize(const protocol::DoctorReply& reply) {
+    if (!reply.core_hard) return;
+    auto names = servicesWith(
+        [&](const Manifest& one) { return one.limits.core.value_or(0) > *reply.core_hard; });
+    if (names.empty()) return;
+    Finding& finding = add(Trouble::kCoresLimited, Level::kWarning);
+    finding.names = std::move(names);
+    finding.limit = *reply.core_hard;
   }
 
   void judgePorts(const protocol::DoctorReply& reply) {

@@ -39,6 +39,7 @@ enum class Trouble {
   kCoresLost,         // detail: core_pattern; names: services that want cores
   kCoresOverwritten,  // the same
   kCoresPiped,        // the same
+  kCoresLimited,      // names: services that want larger cores; limit: bytes
   kPortsOverlap,      // detail: ip_local_reserved_ports; amount, limit: ip_local_port_range
   kLimitsIgnored,     // names: services with limits on memory or processors; detail: why
   kTooManyFiles,      // names: services; amount: what is asked for, limit: what may be had

@@ -204,6 +204,10 @@ Result<std::unique_ptr<ShimClient>> Fleet::openOn(ssh::HostLink& link, const Hos
                                                   const CancelToken* cancel,
                                                   protocol::HelloReply& hello) {
   const auto noShim = [&](const Error& why) {
+    // Of the shell that looked for the relay (POSIX.1, Shell Command Language, 2.8.2).
+    if (why.message.find(": exit status 127: ") != std::string::npos)
+      return fail(Code::kNotFound, "{}: there is no shim in {}; run 'clusterctl bootstrap {}'",
+                  name, root, name);
     return fail(Code::kNotFound, "{}: no shim answers in {} ({}); run 'clusterctl bootstrap {}'",
                 name, root, why.message, name);
   };

@@ -237,6 +237,7 @@ CCTL_FIELDS(DoctorReply) {
   v.maybe("local_ports_reserved", m.local_ports_reserved), v.maybe("disk_total", m.disk_total);
   v.maybe("disk_free", m.disk_free), v.maybe("inodes_total", m.inodes_total);
   v.maybe("inodes_free", m.inodes_free), v.maybe("nofile_hard", m.nofile_hard);
+  v.maybe("core_hard", m.core_hard);
   v.maybe("cgroup", m.cgroup), v.maybe("cgroup_problem", m.cgroup_problem);
   v.maybe("registry_problem", m.registry_problem), v.maybe("problems", m.problems);
 }

@@ -521,6 +521,7 @@ struct DoctorReply {
   uint64_t inodes_total = 0;
   uint64_t inodes_free = 0;
   uint64_t nofile_hard = 0;
+  std::optional<uint64_t> core_hard;  // bytes; nullopt: no limit that could not be raised
   std::string cgroup;            // "v2", "v1"; empty: limits on memory and CPU cannot be applied
   std::string cgroup_problem;    // why not
   std::string registry_problem;  // why this host cannot serve its registers

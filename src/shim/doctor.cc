@@ -1,7 +1,9 @@
 #include "shim/doctor.h"
 
+#include <linux/capability.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <charconv>
@@ -44,11 +46,27 @@ void noteDisk(const std::string& root, protocol::DoctorReply& reply) {
   reply.inodes_free = info.f_favail;
 }
 
+// CAP_SYS_RESOURCE (capabilities(7)), which root lacks in some containers.
+bool mayRaiseLimits() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+  return ::syscall(SYS_capget, &header, data) == 0 &&
+         (data[CAP_TO_INDEX(CAP_SYS_RESOURCE)].effective & CAP_TO_MASK(CAP_SYS_RESOURCE)) != 0;
+}
+
+// Nothing where cores may have any size.
+std::optional<uint64_t> largestCore() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_CORE, &limit) != 0 || limit.rlim_max == RLIM_INFINITY || mayRaiseLimits())
+    return std::nullopt;
+  return limit.rlim_max;
+}
+
 // The most that a service can be given: root may go beyond its own limit, up to the kernel's.
 uint64_t mostFiles(const std::string& proc) {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
-  if (::geteuid() != 0) return limit.rlim_max;
+  if (!mayRaiseLimits()) return limit.rlim_max;
   const std::string text = lineOf(proc + "/sys/fs/nr_open");
   uint64_t most = 0;
   std::from_chars(text.data(), text.data() + text.size(), most);
@@ -93,6 +111,7 @@ protocol::DoctorReply examineHost(const Host& host, const std::string& proc) {
   reply.local_ports_reserved = lineOf(proc + "/sys/net/ipv4/ip_local_reserved_ports");
   noteDisk(host.root, reply);
   reply.nofile_hard = mostFiles(proc);
+  reply.core_hard = largestCore();
   reply.cgroup = host.cgroups.kind().name;
   reply.cgroup_problem = host.cgroups.kind().problem;
   reply.problems = host.journal.problems();

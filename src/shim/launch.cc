@@ -155,11 +155,11 @@ Result<LaunchPlan> planLaunch(const Host& host, const GenerationSpec& spec,
   for (const auto& [name, value] : serviceEnvironment(host, spec, dir, has_lib, user))
     plan.request.env.push_back(name + "=" + value);
   plan.request.cwd = paths::dataDir(host.root, spec.service, spec.index);
-  plan.request.limit_nofile = spec.limit_nofile;
-  plan.request.limit_nproc = spec.limit_nproc;
-  plan.request.limit_core = spec.limit_core;
-  plan.request.limit_memlock = spec.limit_memlock;
-  plan.request.limit_stack = spec.limit_stack;
+  plan.request.limits[kNofile] = spec.limit_nofile;
+  plan.request.limits[kNproc] = spec.limit_nproc;
+  plan.request.limits[kCore] = spec.limit_core;
+  plan.request.limits[kMemlock] = spec.limit_memlock;
+  plan.request.limits[kStack] = spec.limit_stack;
   plan.request.umask = static_cast<unsigned>(spec.umask.value_or(022)) & 0777;
   return plan;
 }

@@ -322,7 +322,8 @@ Result<void> ServiceProcess::begin() {
            fmt::format("{} is not part of the release: unverified", plan.unverified));
   CCTL_CHECK(passSockets(plan.request));
   const Cgroups::Group group = limitGroup(plan.request);
-  CCTL_CHECK(spawnWithPipes(plan.request));
+  CCTL_TRY(const Limits lowered, spawnWithPipes(plan.request));
+  noteNotLimited(group.not_applied, lowered);
   watchExit();
   record(EventKind::kStart, fmt::format("started {}", fmt::join(spec_.argv, " ")));
   timer_ = host_.loop.after(spec_.start_timeout, [this] { on(ProcessEvent::kTimeout); });
@@ -331,14 +332,21 @@ Result<void> ServiceProcess::begin() {
 }
 
 // What the host cannot apply does not keep the service down; it is said at its first start.
+void ServiceProcess::noteNotLimited(std::vector<std::string> why, const Limits& lowered) {
+  for (size_t i = 0; i < lowered.size(); ++i)
+    if (lowered[i])
+      why.push_back(fmt::format("{}: {} at most, the hard limit of the shim",
+                                limitName(static_cast<Limit>(i)), *lowered[i]));
+  if (not_limited_ != why && !why.empty())
+    record(EventKind::kStart, fmt::format("not limited: {}", fmt::join(why, "; ")));
+  not_limited_ = std::move(why);
+}
+
 Cgroups::Group ServiceProcess::limitGroup(SpawnRequest& request) {
   const CgroupLimits limits{spec_.limit_memory, spec_.limit_cpu};
   if (!limits.any()) return {};
   Cgroups::Group group = host_.cgroups.make(name_, limits);
   for (const Fd& file : group.join) request.cgroup_fds.push_back(file.get());
-  if (not_limited_ != group.not_applied && !group.not_applied.empty())
-    record(EventKind::kStart, fmt::format("not limited: {}", fmt::join(group.not_applied, "; ")));
-  not_limited_ = group.not_applied;
   return group;
 }
 
@@ -387,7 +395,7 @@ std::vector<int> ServiceProcess::remains() const {
   return pids;
 }
 
-Result<void> ServiceProcess::spawnWithPipes(SpawnRequest& request) {
+Result<Limits> ServiceProcess::spawnWithPipes(SpawnRequest& request) {
   CCTL_CHECK(openCapture());
   capture_->beginRun();
   request.out_fd = capture_->out().write.get();
@@ -407,7 +415,7 @@ Result<void> ServiceProcess::spawnWithPipes(SpawnRequest& request) {
   memory().process = ProcessRecord{pid_,  start_ticks_,          started_,
                                    false, capture_->out().inode, capture_->err().inode};
   host_.state.touch();
-  return {};
+  return child.lowered;
 }
 
 // The pipes outlive every run of this generation, and the supervisor.

@@ -65,7 +65,8 @@ class ServiceProcess {
   void checkSlice();
   void onChecked();
   [[nodiscard]] Result<void> begin();
-  [[nodiscard]] Result<void> spawnWithPipes(SpawnRequest& request);
+  // Answers which of its limits came out lower.
+  [[nodiscard]] Result<Limits> spawnWithPipes(SpawnRequest& request);
   [[nodiscard]] Result<void> openCapture();
   void makeCapture(LogPipes pipes);
   void closeCapture();
@@ -76,6 +77,7 @@ class ServiceProcess {
   [[nodiscard]] Result<ProbeTarget> probeTarget(const protocol::Probe& probe) const;
   [[nodiscard]] Result<void> passSockets(SpawnRequest& request);
   Cgroups::Group limitGroup(SpawnRequest& request);
+  void noteNotLimited(std::vector<std::string> why, const Limits& lowered);
   std::vector<int> groupMembers() const;
   bool inGroup(int pid) const;
   bool isOurs(int pid) const;

@@ -17,6 +17,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "base/file.h"
 #include "shim/proc.h"
@@ -113,12 +114,23 @@ class LowNumbers {
 // ---- what both sides know ----------------------------------------------------------------------
 
 // What the child says when it cannot become what was asked.
-struct ChildFailure {
+struct ChildNotes {
   int step = 0;
   int error = 0;
+  Limits lowered;
 };
 
-enum Step { kSession, kGroup, kFiles, kLimits, kUser, kDirectory, kExec, kSteps };
+struct LimitKind {
+  const char* name;
+  __rlimit_resource resource;
+};
+constexpr std::array<LimitKind, kLimitCount> kLimits = {{{"nofile", RLIMIT_NOFILE},
+                                                         {"nproc", RLIMIT_NPROC},
+                                                         {"core", RLIMIT_CORE},
+                                                         {"memlock", RLIMIT_MEMLOCK},
+                                                         {"stack", RLIMIT_STACK}}};
+
+enum Step { kSession, kGroup, kFiles, kLimit, kUser, kDirectory, kExec, kSteps };
 constexpr int kNoStep = -1;
 constexpr std::array<const char*, kSteps> kStepNames = {
     "make a session",  "join its control group", "set up its files", "set its limits",
@@ -126,11 +138,14 @@ constexpr std::array<const char*, kSteps> kStepNames = {
 
 // Written by the child and read once it has exec'ed or ended: it shares this page even where the
 // sanitizers' builds give it a copy of all other memory.
-ChildFailure& sharedFailure() {
-  static void* const page = ::mmap(nullptr, sizeof(ChildFailure), PROT_READ | PROT_WRITE,
-                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (page == MAP_FAILED) std::abort();  // at the first start: without a page nothing works
-  return *static_cast<ChildFailure*>(page);
+ChildNotes& sharedNotes() {
+  static ChildNotes& notes = [&]() -> ChildNotes& {
+    void* const page = ::mmap(nullptr, sizeof(ChildNotes), PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) std::abort();  // at the first start: without a page nothing works
+    return *new (page) ChildNotes;
+  }();
+  return notes;
 }
 
 // The parent waits until the child has exec'ed (CLONE_VFORK) in the parent's own memory (CLONE_VM):
@@ -179,7 +194,8 @@ class Child {
 
  private:
   [[noreturn]] void giveUp(Step step) {
-    sharedFailure() = {step, errno};
+    sharedNotes().step = step;
+    sharedNotes().error = errno;
     ::_exit(127);
   }
 
@@ -253,25 +269,22 @@ class Child {
       [[maybe_unused]] const ssize_t put = ::write(fd, "0", 1);
       ::close(fd);
     }
-    if (request_.limit_nofile)
-      setLimit(RLIMIT_NOFILE, *request_.limit_nofile);
-    else if (inheritedFileLimit())
-      ::setrlimit(RLIMIT_NOFILE, &*inheritedFileLimit());
-    if (request_.limit_nproc) setLimit(RLIMIT_NPROC, *request_.limit_nproc);
-    if (request_.limit_core) setLimit(RLIMIT_CORE, *request_.limit_core);
-    if (request_.limit_memlock) setLimit(RLIMIT_MEMLOCK, *request_.limit_memlock);
-    if (request_.limit_stack) setLimit(RLIMIT_STACK, *request_.limit_stack);
+    if (inheritedFileLimit()) ::setrlimit(RLIMIT_NOFILE, &*inheritedFileLimit());
+    for (size_t i = 0; i < kLimitCount; ++i)
+      if (request_.limits[i]) setLimit(i, *request_.limits[i]);
     if (inheritedPriority()) ::setpriority(PRIO_PROCESS, 0, *inheritedPriority());
   }
 
-  void setLimit(__rlimit_resource resource, uint64_t value) {
+  void setLimit(size_t which, uint64_t value) {
+    const auto resource = kLimits[which].resource;
     const rlim_t limit = value == UINT64_MAX ? RLIM_INFINITY : static_cast<rlim_t>(value);
     rlimit now{};
     ::getrlimit(resource, &now);
     rlimit wanted{limit, std::max(limit, now.rlim_max)};
     if (::setrlimit(resource, &wanted) == 0) return;
     wanted = {std::min(limit, now.rlim_max), now.rlim_max};  // not root: up to the hard limit only
-    if (::setrlimit(resource, &wanted) != 0) giveUp(kLimits);
+    if (::setrlimit(resource, &wanted) != 0) giveUp(kLimit);
+    if (wanted.rlim_cur != limit) sharedNotes().lowered[which] = wanted.rlim_cur;
   }
 
   void becomeUser() {
@@ -307,7 +320,7 @@ void reap(int pid) {
   }
 }
 
-tl::unexpected<Error> failureOf(const ChildFailure& failure, const SpawnRequest& request) {
+tl::unexpected<Error> failureOf(const ChildNotes& failure, const SpawnRequest& request) {
   const std::string& name = request.argv.empty() ? request.path : request.argv.front();
   auto why = failErrno(failure.error, kStepNames[static_cast<size_t>(failure.step) % kSteps]);
   return fail(Code::kFailed, "{}: cannot {}", name, why.value().message);
@@ -387,6 +400,8 @@ Fd openPidfd(int pid) {
   return Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));  // CLOEXEC by birth
 }
 
+const char* limitName(Limit limit) { return kLimits[limit].name; }
+
 bool signalProcess(const Fd& pidfd, int pid, int signal) {
   if (pidfd) return ::syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, 0) == 0;
   return ::kill(pid, signal) == 0;
@@ -404,8 +419,8 @@ Result<Spawned> spawn(const SpawnRequest& request, int32_t* pid_slot) {
     return fail(Code::kBadInput, "{} sockets cannot be passed", request.socket_fds.size());
   std::vector<char*> argv = pointersTo(request.argv);
   std::vector<char*> env = pointersTo(request.env);
-  ChildFailure& failure = sharedFailure();
-  failure = {kNoStep, 0};
+  ChildNotes& notes = sharedNotes();
+  notes = {kNoStep, 0, {}};
   const LowNumbers numbers(request);
   Child child(request, numbers.given(), argv.data(), env.data());
   int32_t own_slot = 0;
@@ -413,15 +428,16 @@ Result<Spawned> spawn(const SpawnRequest& request, int32_t* pid_slot) {
   if (request.hurry && hurried != 0) endHurry(std::exchange(hurried, 0));
   const pid_t pid = cloneWith(child, numbers.given().low, pid_slot ? pid_slot : &own_slot);
   if (pid < 0) return failErrno(errno, "cannot begin a process");
-  if (failure.step != kNoStep) {
+  if (notes.step != kNoStep) {
     reap(pid);
     if (pid_slot) *pid_slot = 0;
-    return failureOf(failure, request);
+    return failureOf(notes, request);
   }
   if (request.hurry) hurried = pid;
   Spawned spawned;
   spawned.pid = pid;
   spawned.pidfd = openPidfd(pid);
+  spawned.lowered = notes.lowered;
   if (const auto stat = readProcStat(pid)) spawned.start_ticks = stat->start_ticks;
   return spawned;
 }

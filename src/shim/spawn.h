@@ -1,6 +1,7 @@
 // One process, begun exactly as asked: identity, limits, descriptors, then exec.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -14,6 +15,12 @@ namespace cctl::shim {
 
 constexpr int kLowestFd = 32;  // of this process's own descriptors, see reserveLowNumbers()
 
+// Limits of setrlimit(2), UINT64_MAX for unlimited.
+enum Limit : size_t { kNofile, kNproc, kCore, kMemlock, kStack, kLimitCount };
+using Limits = std::array<std::optional<uint64_t>, kLimitCount>;
+// "nofile"…
+const char* limitName(Limit limit);
+
 struct SpawnRequest {
   // What runs: this descriptor (execveat(2) with an empty path, so that what was checked is what
   // runs), or else `path`, which scripts need: their interpreter opens them by name.
@@ -23,11 +30,7 @@ struct SpawnRequest {
   std::vector<std::string> env;  // "NAME=value"; nothing is inherited
   std::string cwd;
   std::optional<User> user;  // none: as the shim
-  std::optional<uint64_t> limit_nofile;
-  std::optional<uint64_t> limit_nproc;
-  std::optional<uint64_t> limit_core;
-  std::optional<uint64_t> limit_memlock;
-  std::optional<uint64_t> limit_stack;
+  Limits limits;             // hard and soft; those that have none stay as the shim's
   unsigned umask = 022;
   int out_fd = -1;  // -1: /dev/null
   int err_fd = -1;
@@ -43,7 +46,8 @@ struct SpawnRequest {
 struct Spawned {
   int pid = 0;
   uint64_t start_ticks = 0;
-  Fd pidfd;  // invalid below Linux 5.3
+  Fd pidfd;        // invalid below Linux 5.3
+  Limits lowered;  // what a limit became where the hard one is lower and may not be raised
 };
 
 // Blocks until the child has exec'ed, some tenths of a millisecond. The child leads its own session

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -906,6 +907,18 @@ class Processes(ShimTest):
         with self.assertRaises(ShimError):
             self.connect().ask("stop", instance=instance, hold=True, caller={**CALLER, "token": 8})
 
+    def test_a_limit_that_cannot_be_applied_is_said(self):
+        self.shim("uninstall", "--root", self.root)
+        self.before_exec = low_core_limit
+        self.install()
+        client = self.connect()
+        self.deploy(client, {"bin/w": (WAITER, True)}, ["bin/w"], limit_core=1 << 20, limit_nofile=512)
+        said = ["core: 4096 at most, the hard limit of the shim"]
+        self.assertEqual(self.one(client)["not_limited"], said)
+        self.assertEqual([e["text"] for e in self.events(client, "start") if "not limited" in e["text"]],
+                         [f"not limited: {said[0]}"])
+        self.assertEqual(client.ask("doctor")["core_hard"], 4096)
+
     @unittest.skipUnless(os.geteuid() == 0, "needs root")
     def test_runs_as_another_user(self):
         script = b"#!/bin/sh\nid\ntouch mine\nexec sleep 1000\n"
@@ -927,6 +940,7 @@ class Processes(ShimTest):
         self.assertRegex(limits, r"Max processes\s+4000")
         self.assertRegex(limits, r"Max locked memory\s+1048576")
         self.assertRegex(limits, r"Max stack size\s+unlimited")
+        self.assertEqual(self.one(self.client).get("not_limited", []), [])
         # The directory is the user's: no link of theirs is followed.
         self.client.ask("stop", instance={"service": "svc", "index": 0}, hold=True, caller=CALLER)
         victim = os.path.join(self.base, "victim")
@@ -1188,6 +1202,14 @@ def crc32c(text):
 
 
 @unittest.skipUnless(os.geteuid() == 0, "needs root to become a plain user")
+def low_core_limit():
+    """As of a login with such a limit, which may not be raised again."""
+    resource.setrlimit(resource.RLIMIT_CORE, (4096, 4096))
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None)
+        libc.prctl(24, 24, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_SYS_RESOURCE
+
+
 def forget_new_calls():
     """What this process and its children ask of the kernel is answered as Linux 4.18 would."""
     new = [424, 434, 435, 436]  # pidfd_send_signal, pidfd_open, clone3, close_range: all machines

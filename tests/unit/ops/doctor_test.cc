@@ -179,6 +179,17 @@ TEST_CASE("doctor: limits that this host cannot apply") {
   CHECK(files.limit == 1024);
 }
 
+TEST_CASE("doctor: cores that cannot be as large as wanted") {
+  HostExam exam = healthy();
+  CHECK(judged(exam, kWantsCores).empty());
+  exam.reply->core_hard = 0;
+  const Finding finding = only(exam, kWantsCores);
+  CHECK(finding.trouble == Trouble::kCoresLimited);
+  CHECK(finding.names == std::vector<std::string>{"s"});
+  CHECK(finding.limit == 0);
+  CHECK(judged(exam, "limits: {core: 0}\n").empty());
+}
+
 TEST_CASE("doctor: users that a shim without root cannot become") {
   HostExam exam = healthy();
   exam.hello.uid = 1000;
