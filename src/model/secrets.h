@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "model/inventory.h"
+#include "model/node.h"
 
 namespace cctl {
 

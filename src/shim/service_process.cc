@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "model/host_paths.h"
+#include "model/secrets.h"
 #include "shim/cores.h"
 #include "shim/launch.h"
 #include "shim/ports.h"
@@ -325,7 +326,8 @@ Result<void> ServiceProcess::begin() {
   CCTL_TRY(const Limits lowered, spawnWithPipes(plan.request));
   noteNotLimited(group.not_applied, lowered);
   watchExit();
-  record(EventKind::kStart, fmt::format("started {}", fmt::join(spec_.argv, " ")));
+  record(EventKind::kStart,
+         hideSecrets(fmt::format("started {}", fmt::join(spec_.argv, " ")), spec_.secrets));
   timer_ = host_.loop.after(spec_.start_timeout, [this] { on(ProcessEvent::kTimeout); });
   startProbe();
   return {};

@@ -1,7 +1,9 @@
 """plan and apply through the real binary on real test hosts."""
 
+import glob
 import json
 import os
+import re
 import unittest
 
 from harness import Cluster, namespaces_permitted
@@ -108,9 +110,10 @@ class ApplyTest(unittest.TestCase):
     def test_differences_are_folded_and_hide_secrets(self):
         self.c.template("secret.conf.mustache",
                         "name = {{instance.name}}\nthreads = {{vars.threads}}\npassword = {{vars.password}}\n")
-        self.c.web("hush", more='vars: {threads: "4", password: swordfish}\nenv: {DSN: "db:{{vars.password}}"}\n'
+        self.c.web("hush", start_timeout="2s", more='vars: {threads: "4", password: swordfish}\nenv: {DSN: "db:{{vars.password}}"}\n'
                                 "secrets: [password]\n")
         self.change("hush", "app.conf.mustache", "secret.conf.mustache")
+        self.change("hush", '/app.conf"]\n', '/app.conf", "{{vars.password}}"]\n')
         self.c.release("hush", "1.0.0")
         self.c.run("deploy", "hush", "1.0.0")
         shown = self.c.run("render", "hush").stdout
@@ -137,6 +140,21 @@ class ApplyTest(unittest.TestCase):
             self.assertNotIn("hunter22", text)
         self.assertIn(folded, done.stdout)
         self.assertEqual(self.c.get(self.c.endpoints("hush")[0])[1]["env"]["DSN"], "db:hunter22")
+
+        events = self.c.run("events").stdout
+        self.assertRegex(events, r"hush/0 start: started bin/server .*/app.conf \(secret\)")
+        self.assertNotIn("swordfish", events)
+        # Nor does the evidence of a failure.
+        self.change("hush", "password: hunter22", "password: correcthorse")
+        self.c.release("hush", "2.0.0", mode="never-ready")
+        failed = self.c.run("deploy", "hush", "2.0.0", check=3)
+        directory = re.search(r"(?m)^evidence: (.*)$", failed.stdout).group(1)
+        with open(glob.glob(f"{directory}/*-hush-*/config.diff")[0]) as file:
+            diff = file.read()
+        self.assertIn("-password = (old secret)\n+password = (new secret)\n", diff)
+        self.assertIn("+DSN=db:(new secret)\n", diff)
+        for secret in ("hunter22", "correcthorse"):
+            self.assertNotIn(secret, diff)
 
     def saved(self, service):
         path = os.path.join(self.c.directory, service + ".plan")
