@@ -86,13 +86,13 @@ std::optional<Error> ShimClient::failure() const {
   return broken_;
 }
 
-void ShimClient::begin(const std::string& payload, OnPayload on_payload) {
+void ShimClient::begin(const std::string& payload, const OnPayload& on_payload) {
   uint32_t id = 0;
   std::optional<Error> broken;
   {
     const std::lock_guard lock(mutex_);
     broken = broken_;
-    if (!broken) sent_.emplace(id = next_id_++, std::move(on_payload));
+    if (!broken) sent_.emplace(id = next_id_++, on_payload);
   }
   if (broken) return on_payload(fail(*broken));
   // Never waits: a queue that is full is that of a host which takes nothing.

@@ -79,7 +79,7 @@ class ShimClient {
   [[nodiscard]] Result<std::string> exchange(const std::string& payload, Deadline deadline,
                                              const CancelToken* cancel, const OnItem& on_item);
   using OnPayload = std::function<void(const Result<std::string>&)>;
-  void begin(const std::string& payload, OnPayload on_payload);
+  void begin(const std::string& payload, const OnPayload& on_payload);
   void tell(uint32_t id, const Result<std::string>& payload);
   [[nodiscard]] Result<void> send(const std::string& frame, Deadline deadline,
                                   const CancelToken* cancel);

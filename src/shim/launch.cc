@@ -75,7 +75,7 @@ void addListeners(const std::string& path, int port, std::set<std::string>& inod
     // "  0: 00000000:1F90 00000000:0000 0A …": local address, remote address, state 0A = LISTEN,
     // and the inode as the tenth field.
     const size_t local = line.find(wanted);
-    if (local == std::string_view::npos || local > 45) continue;
+    if (local > 45) continue;  // or npos
     std::vector<std::string_view> fields;
     for (size_t i = 0; i < line.size();) {
       const size_t begin = line.find_first_not_of(' ', i);

@@ -738,7 +738,7 @@ void ServiceProcess::onExit(ExitReport report) {
     problem_ = fmt::format("{} after {}", describeExit(report), humanDuration(report.uptime));
   // The last supervisor may have come as far as this, and no further.
   if (own_child_ || !host_.journal.tellsExitOf(report.pid, report.start_ticks))
-    record(EventKind::kExit, describeExit(report), std::move(report));
+    record(EventKind::kExit, describeExit(report), report);
   // Nothing else tells of a process that was found to have ended and that the state does not know:
   // the next one takes its place.
   if (!own_child_) host_.journal.flush();
@@ -869,10 +869,10 @@ void ServiceProcess::settleOlder(const ProcessRecord& newest) {
   started_ = older->started;
   own_child_ = under_anchor_ = false;
   killRemains();
-  ExitReport report = reportExit();
+  const ExitReport report = reportExit();
   pid_ = 0;
   if (!host_.journal.tellsExitOf(report.pid, report.start_ticks))
-    record(EventKind::kExit, describeExit(report), std::move(report));
+    record(EventKind::kExit, describeExit(report), report);
   ++memory().restarts;
 }
 
