@@ -30,7 +30,12 @@ class HostsTest(unittest.TestCase):
         self.assertIn("host3", done.stderr)
         self.assertIn("nothing was changed", done.stderr)
         self.assertEqual({e["version"] for e in c.endpoints("web")}, {"1.0.0"})
+        c.run("deploy", "web", "1.1.0", "--dry-run", check=4)
+        c.run("retire", "web", "--dry-run", check=4)
+        rehearsed = c.run("deploy", "web", "1.1.0", "--skip-unreachable", "--dry-run", check=4)
+        self.assertIn("web/0 on host2: replace as 1.1.0", rehearsed.stdout)
         done = c.run("deploy", "web", "1.1.0", "--skip-unreachable", check=4)
+        self.assertEqual(done.stderr.count("host3: left out: "), 1)
         self.assertIn("left out: host3", done.stdout)
         self.assertIn("1.1.0", {e["version"] for e in c.endpoints("web") if e["host"] == "host2"})
         # Back again, it runs what it last knew, until the next deploy.
