@@ -109,6 +109,13 @@ class CompletionTest(unittest.TestCase):
             if shutil.which(shell):
                 subprocess.run(check, input=script, text=True, check=True)
 
+    @unittest.skipUnless(shutil.which("fish"), "there is no fish here")
+    def test_fish(self):
+        script = "clusterctl completion fish | source; complete -C 'clusterctl deploy hello 1'"
+        done = subprocess.run(["fish", "-c", script], cwd=self.directory, capture_output=True, text=True, check=True,
+                              env={"PATH": f"{BUILD_DIR}:{os.environ['PATH']}", "HOME": self.directory})
+        self.assertEqual(done.stdout, "1.0.0\n")
+
 
 if __name__ == "__main__":
     unittest.main()
