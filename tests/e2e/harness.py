@@ -5,6 +5,7 @@ BUILD_DIR names the build directory (default: build/release).
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,11 +13,13 @@ import sys
 import tempfile
 import textwrap
 import time
+import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 BUILD_DIR = os.path.abspath(os.environ.get("BUILD_DIR", os.path.join(TOP, "build", "release")))
 CLUSTERCTL = os.path.join(BUILD_DIR, "clusterctl")
+FAULTS = os.path.join(BUILD_DIR, "tests", "drivers", "clusterctl_faults")
 sys.path.insert(0, os.path.join(TOP, "tests", "testbed"))
 
 from testbed import Testbed, namespaces_permitted  # noqa: E402
@@ -129,6 +132,16 @@ class Cluster:
         self.manifest(service, MANIFEST.format(service=service, place=place, batch=batch, order=order,
                                                start_timeout=start_timeout) + more)
 
+    def edit(self, service, old, new):
+        """Changes a manifest; `old` must be in it."""
+        path = f"{self.inventory}/services/{service}.yaml"
+        with open(path) as file:
+            text = file.read()
+        if old not in text:
+            raise AssertionError(f"{path}: no {old!r} in it")
+        with open(path, "w") as file:
+            file.write(text.replace(old, new))
+
     def release(self, service, version, files=None, mode="good", check=True):
         """Adds a release of {path: content}; executable when the path begins with bin/."""
         files = files or {"bin/server": SERVER.format(version=version, mode=mode)}
@@ -142,16 +155,16 @@ class Cluster:
         return self.run("release", "add", service, version, source, check=0 if check else None)
 
     # ---- clusterctl ----
-    def command(self, *args):
-        return [CLUSTERCTL, "-i", self.inventory, *map(str, args)]
+    def command(self, *args, inventory=None):
+        return [CLUSTERCTL, "-i", inventory or self.inventory, *map(str, args)]
 
     def environment(self):
         # A home of its own: no ssh_config, agent or known_hosts of whoever runs the tests.
         return {"PATH": os.environ["PATH"], "HOME": self.directory, "LC_ALL": "C.UTF-8", "USER": "tester"}
 
-    def run(self, *args, check=0, timeout=180):
+    def run(self, *args, check=0, timeout=180, inventory=None):
         """Exit status must be `check`, unless None."""
-        done = subprocess.run(self.command(*args), env=self.environment(), capture_output=True, text=True,
+        done = subprocess.run(self.command(*args, inventory=inventory), env=self.environment(), capture_output=True, text=True,
                               timeout=timeout, stdin=subprocess.DEVNULL)
         if check is not None and done.returncode != check:
             raise AssertionError(f"clusterctl {' '.join(map(str, args))}: exit {done.returncode}, not {check}\n"
@@ -161,6 +174,24 @@ class Cluster:
     def start(self, *args):
         return subprocess.Popen(self.command(*args), env=self.environment(), stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+
+    def run_faulty(self, step, action, *args, name="", command="", timeout=240):
+        """Something happens just before the step with this number (0: none), of all or of those called `name`:
+        "kill", "interrupt", or "exec" of `command` on this machine. Returns the names of the steps that were
+        reached, and the process when it had ended."""
+        with tempfile.NamedTemporaryFile("r", dir=self.directory) as log:
+            faults = {"FAULT_STEP": str(step), "FAULT_ACTION": action, "FAULT_NAME": name, "FAULT_COMMAND": command,
+                      "FAULT_LOG": log.name}
+            done = subprocess.run([FAULTS, "-i", self.inventory, *args], capture_output=True, text=True, timeout=timeout,
+                                  stdin=subprocess.DEVNULL, env={**self.environment(), **faults})
+            if "FAULT_COMMAND failed" in done.stderr:
+                raise AssertionError(f"{command}: {done.stderr}")
+            return [line.split(" ", 1)[1].strip() for line in log], done
+
+    def testbed_command(self, *words):
+        """A shell command that does to the hosts what `testbed WORDS` does."""
+        program = os.path.join(TOP, "tests", "testbed", "testbed")
+        return shlex.join(["env", f"TESTBED_DIR={self.bed.state.dir}", program, *map(str, words)])
 
     def json(self, *args, check=0):
         return json.loads(self.run("-o", "json", *args, check=check).stdout)
@@ -214,3 +245,27 @@ class Cluster:
 
 def interrupt(process):
     process.send_signal(signal.SIGINT)
+
+
+@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
+class SharedCluster(unittest.TestCase):
+    """One cluster, `c`, for all tests of a class; every test has services of its own."""
+
+    HOSTS = 3
+    OPTIONS = {}  # of Cluster()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.c = Cluster(cls.HOSTS, **cls.OPTIONS)
+        cls.addClassCleanup(cls.c.close)
+
+    def deployed(self, service, *versions, **manifest):
+        """A service as Cluster.web() makes it, at each of these versions in turn (1.0.0)."""
+        self.c.web(service, **manifest)
+        for version in versions or ["1.0.0"]:
+            self.c.release(service, version)
+            done = self.c.run("deploy", service, version)
+        return done
+
+    def pids(self, service):
+        return {i: s["pid"] for i, s in self.c.instances(service).items()}

@@ -6,36 +6,11 @@ import os
 import re
 import unittest
 
-from harness import Cluster, namespaces_permitted
+from harness import SharedCluster
 
 
-@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
-class ApplyTest(unittest.TestCase):
+class ApplyTest(SharedCluster):
     """One cluster for all; every test has a service of its own, and takes it out at the end."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.c = Cluster(3)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.c.close()
-
-    def deployed(self, service, **manifest):
-        self.c.web(service, **manifest)
-        self.c.release(service, "1.0.0")
-        return self.c.run("deploy", service, "1.0.0")
-
-    def change(self, service, old, new):
-        path = f"{self.c.inventory}/services/{service}.yaml"
-        with open(path) as file:
-            text = file.read()
-        self.assertIn(old, text)
-        with open(path, "w") as file:
-            file.write(text.replace(old, new))
-
-    def pids(self, service):
-        return {i: s["pid"] for i, s in self.c.instances(service).items()}
 
     def test_nothing_to_do_says_so(self):
         self.deployed("idle")
@@ -47,7 +22,7 @@ class ApplyTest(unittest.TestCase):
     def test_a_changed_config_rolls_and_says_why(self):
         self.deployed("conf")
         before = self.pids("conf")
-        self.change("conf", "mode: \"0640\"}]", "mode: \"0640\"}]\nenv: {THREADS: \"4\"}")
+        self.c.edit("conf", "mode: \"0640\"}]", "mode: \"0640\"}]\nenv: {THREADS: \"4\"}")
         plan = self.c.run("plan", "conf").stdout
         self.assertIn("~ conf/0 on host1: replace as 1.0.0 (environment THREADS)", plan)
         self.assertIn("wave 2 of 2", plan)
@@ -62,13 +37,13 @@ class ApplyTest(unittest.TestCase):
     def test_scaling_touches_only_what_comes_and_goes(self):
         self.deployed("size")
         before = self.pids("size")
-        self.change("size", "[host1, host2]", "[host1, host2, host3]")
+        self.c.edit("size", "[host1, host2]", "[host1, host2, host3]")
         done = self.c.run("apply", "size")
         self.assertIn("+ size/2 on host3: start as 1.0.0 (not there yet)", done.stdout)
         now = self.pids("size")
         self.assertEqual({i: now[i] for i in before}, before)
         self.assertEqual(len(self.c.endpoints("size")), 3)
-        self.change("size", "[host1, host2, host3]", "[host1, host2]")
+        self.c.edit("size", "[host1, host2, host3]", "[host1, host2]")
         refused = self.c.run("apply", "size", check=64)
         self.assertIn("-y", refused.stderr)
         self.assertEqual(len(self.c.endpoints("size")), 3)
@@ -100,12 +75,12 @@ class ApplyTest(unittest.TestCase):
     def test_a_failure_is_put_back(self):
         self.deployed("bad", start_timeout="2s")
         before = self.c.endpoints("bad")
-        self.change("bad", "run: [bin/server", "run: [/bin/false")
+        self.c.edit("bad", "run: [bin/server", "run: [/bin/false")
         done = self.c.run("apply", "bad", check=3)
         self.assertIn("failed and put back", done.stdout)
         self.assertEqual(self.c.endpoints("bad"), before)
         self.assertEqual(self.c.versions("bad"), ["1.0.0", "1.0.0"])
-        self.change("bad", "run: [/bin/false", "run: [bin/server")
+        self.c.edit("bad", "run: [/bin/false", "run: [bin/server")
 
     def test_differences_are_folded_and_hide_secrets(self):
         self.c.template("secret.conf.mustache",
@@ -163,7 +138,7 @@ class ApplyTest(unittest.TestCase):
 
     def test_a_saved_plan_is_carried_out_once(self):
         self.deployed("saved")
-        self.change("saved", "mode: \"0640\"}]", "mode: \"0600\"}]")
+        self.c.edit("saved", "mode: \"0640\"}]", "mode: \"0600\"}]")
         plan = self.saved("saved")
         with open(plan) as file:
             self.assertEqual(json.load(file)["kind"], "clusterctl-plan")
@@ -174,7 +149,7 @@ class ApplyTest(unittest.TestCase):
 
     def test_a_saved_plan_is_refused_when_the_fleet_changed(self):
         self.deployed("stale")
-        self.change("stale", "mode: \"0640\"}]", "mode: \"0600\"}]")
+        self.c.edit("stale", "mode: \"0640\"}]", "mode: \"0600\"}]")
         plan = self.saved("stale")
         self.c.run("stop", "stale/1", "-y")
         before = self.pids("stale")
@@ -196,11 +171,11 @@ class ApplyTest(unittest.TestCase):
         self.c.template("above.conf.mustache",
                         "{{#services.below}}below = {{address}}:{{port.main}}\n{{/services.below}}")
         self.c.web("above", place="{hosts: [host3]}", more="depends_on: [below]\non_change: {below: reload}\n")
-        self.change("above", "app.conf.mustache", "above.conf.mustache")
+        self.c.edit("above", "app.conf.mustache", "above.conf.mustache")
         self.c.release("above", "1.0.0")
         self.c.run("deploy", "above", "1.0.0")
-        self.change("below", "mode: \"0640\"}]", "mode: \"0600\"}]")
-        self.change("above", "mode: \"0640\"}]", "mode: \"0600\"}]")
+        self.c.edit("below", "mode: \"0640\"}]", "mode: \"0600\"}]")
+        self.c.edit("above", "mode: \"0640\"}]", "mode: \"0600\"}]")
         done = self.c.run("apply", "-y").stdout
         self.assertLess(done.index("below 1.0.0: 2 of 2"), done.index("above 1.0.0: 1 of 1"))
         conf = self.c.get(self.c.endpoints("above")[0])[1]["conf"]

@@ -5,10 +5,9 @@ import os
 import re
 import signal
 import subprocess
-import threading
 import unittest
 
-from harness import Cluster, SERVER, interrupt, namespaces_permitted, wait_for
+from harness import SharedCluster, interrupt, wait_for
 
 JOB = "https://ci.example.com/jobs/4711"
 
@@ -33,23 +32,7 @@ http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT_MAIN"])), Handl
 HOLD = "import socket, time; s = socket.create_connection(({address!r}, {port})); print('on', flush=True); time.sleep(600)"
 
 
-@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
-class ChangeTest(unittest.TestCase):
-    """One cluster for all; every test has services of its own."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.c = Cluster(3)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.c.close()
-
-    def deployed(self, service, version="1.0.0", **manifest):
-        self.c.web(service, **manifest)
-        self.c.release(service, version)
-        return self.c.run("deploy", service, version)
-
+class ChangeTest(SharedCluster):
     def start_as_ci(self, *args):
         """As a job of GitLab would run it, in the background."""
         process = subprocess.Popen(self.c.command(*args), env={**self.c.environment(), "CI_JOB_URL": JOB},

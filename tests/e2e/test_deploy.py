@@ -5,26 +5,10 @@ import select
 import subprocess
 import unittest
 
-from harness import Cluster, SERVER, interrupt, namespaces_permitted, wait_for
+from harness import SERVER, SharedCluster, interrupt, wait_for
 
 
-@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
-class DeployTest(unittest.TestCase):
-    """One cluster for all; every test has a service of its own."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.c = Cluster(3)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.c.close()
-
-    def deployed(self, service, version="1.0.0", **manifest):
-        self.c.web(service, **manifest)
-        self.c.release(service, version)
-        return self.c.run("deploy", service, version)
-
+class DeployTest(SharedCluster):
     def test_first_deploy_runs_publishes_and_says_so(self):
         done = self.deployed("first")
         self.assertRegex(done.stdout.splitlines()[-1], r"^first 1\.0\.0: 2 of 2 instances ready in ")
@@ -44,10 +28,10 @@ class DeployTest(unittest.TestCase):
 
     def test_the_same_deploy_again_changes_nothing(self):
         self.deployed("again")
-        before = {i: s["pid"] for i, s in self.c.instances("again").items()}
+        before = self.pids("again")
         done = self.c.run("deploy", "again", "1.0.0")
         self.assertIn("nothing to do", done.stdout)
-        self.assertEqual({i: s["pid"] for i, s in self.c.instances("again").items()}, before)
+        self.assertEqual(self.pids("again"), before)
 
     def test_second_version_start_first_keeps_the_old_release(self):
         self.deployed("second")
@@ -186,18 +170,18 @@ class DeployTest(unittest.TestCase):
         self.assertEqual(self.c.processes(1, "services/life/"), [])
         self.c.run("start", "life/0")
         self.assertEqual(len(self.c.endpoints("life")), 2)
-        pids = {i: s["pid"] for i, s in self.c.instances("life").items()}
+        pids = self.pids("life")
         done = self.c.run("restart", "life")
         self.assertIn("2 of 2 instances done", done.stdout)
-        now = {i: s["pid"] for i, s in self.c.instances("life").items()}
+        now = self.pids("life")
         self.assertTrue(all(now[i] != pids[i] for i in pids))
         self.assertEqual(len(self.c.endpoints("life")), 2)
 
     def test_restart_by_host_touches_only_that_host(self):
         self.deployed("byhost")
-        pids = {i: s["pid"] for i, s in self.c.instances("byhost").items()}
+        pids = self.pids("byhost")
         self.c.run("restart", "byhost", "--host", "host2")
-        now = {i: s["pid"] for i, s in self.c.instances("byhost").items()}
+        now = self.pids("byhost")
         self.assertEqual(now["byhost/0"], pids["byhost/0"])
         self.assertNotEqual(now["byhost/1"], pids["byhost/1"])
 
@@ -221,9 +205,7 @@ class DeployTest(unittest.TestCase):
                         "{{#services.backend}}backend = {{address}}:{{port.main}}\n{{/services.backend}}")
         self.c.web("front", place="{hosts: [host3]}",
                    more="depends_on: [backend]\non_change: {backend: reload}\n")
-        with open(f"{self.c.inventory}/services/front.yaml") as file:
-            text = file.read().replace("app.conf.mustache", "front.conf.mustache")
-        self.c.manifest("front", text)
+        self.c.edit("front", "app.conf.mustache", "front.conf.mustache")
         self.c.release("front", "1.0.0")
         self.c.run("deploy", "front", "1.0.0")
         pid = self.c.instances("front")["front/0"]["pid"]

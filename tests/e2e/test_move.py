@@ -3,25 +3,20 @@
 import os
 import unittest
 
-from harness import Cluster, namespaces_permitted
+from harness import SharedCluster
 
 GROUPS = """
 groups: {pool: "host[1-3]", pair: "host[1-2]"}
 """
 
 
-@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
-class MoveTest(unittest.TestCase):
+class MoveTest(SharedCluster):
     """One cluster for all; every test has a service of its own, and leaves no host drained."""
 
     @classmethod
     def setUpClass(cls):
-        cls.c = Cluster(3)
+        super().setUpClass()
         cls.c.append("cluster.yaml", GROUPS)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.c.close()
 
     def tearDown(self):
         for host in ("host1", "host2", "host3"):
@@ -31,16 +26,11 @@ class MoveTest(unittest.TestCase):
             os.unlink(os.path.join(services, name))
         self.c.run("apply", "-y")
 
-    def deployed(self, service, place, **manifest):
-        self.c.web(service, place=place, **manifest)
-        self.c.release(service, "1.0.0")
-        self.c.run("deploy", service, "1.0.0")
-
     def hosts(self, service):
         return {i: s["host"] for i, s in self.c.instances(service).items()}
 
     def test_migrate_moves_one_and_touches_no_other(self):
-        self.deployed("mig", "{group: pool, count: 2}")
+        self.deployed("mig", place="{group: pool, count: 2}")
         before = self.c.instances("mig")
         self.assertEqual(self.hosts("mig"), {"mig/0": "host1", "mig/1": "host2"})
         dry = self.c.run("migrate", "mig/0", "--from", "host1", "--to", "host3", "--dry-run")
@@ -57,7 +47,7 @@ class MoveTest(unittest.TestCase):
         self.c.run("migrate", "mig/0", "--from", "host1", "--to", "host2", check=64)
 
     def test_what_cannot_leave_is_refused_left_or_stopped(self):
-        self.deployed("pinned", "{hosts: [host1, host2]}")
+        self.deployed("pinned", place="{hosts: [host1, host2]}")
         refused = self.c.run("drain", "host1", "-y", check=77)
         self.assertIn("pinned/0 cannot leave host1", refused.stderr)
         self.assertIn("clusterctl apply pinned", refused.stderr)
@@ -73,13 +63,13 @@ class MoveTest(unittest.TestCase):
         self.assertEqual(len(self.c.endpoints("pinned")), 2)
 
     def test_drain_moves_all_and_keeps_new_ones_away(self):
-        self.deployed("one", "{group: pool, count: 2}")
-        self.deployed("two", "{group: pair, count: 1}")
+        self.deployed("one", place="{group: pool, count: 2}")
+        self.deployed("two", place="{group: pair, count: 1}")
         done = self.c.json("drain", "host1", "-y")
         self.assertTrue(done["drained"])
         self.assertEqual(self.c.processes(1, "services/one/") + self.c.processes(1, "services/two/"), [])
         self.assertEqual(self.hosts("two"), {"two/0": "host2"})
-        self.deployed("three", "{group: pool, count: 3}")
+        self.deployed("three", place="{group: pool, count: 3}")
         self.assertNotIn("host1", self.hosts("three").values())
         self.assertIn("host1: drained by", self.c.run("status").stdout)
         self.c.run("undrain", "host1")
@@ -87,12 +77,8 @@ class MoveTest(unittest.TestCase):
 
     def test_a_move_that_fails_leaves_all_as_it_was(self):
         self.c.web("stays", place="{group: pool, count: 1}", start_timeout="2s")
-        path = f"{self.c.inventory}/services/stays.yaml"
-        with open(path) as file:
-            text = file.read()
         start = '[/bin/sh, -c, "[ $CLUSTERCTL_HOST = host1 ] && exec {{release_dir}}/bin/server {{conf_dir}}/app.conf"]'
-        with open(path, "w") as file:
-            file.write(text.replace('[bin/server, "{{conf_dir}}/app.conf"]', start))
+        self.c.edit("stays", '[bin/server, "{{conf_dir}}/app.conf"]', start)
         self.c.release("stays", "1.0.0")
         self.c.run("deploy", "stays", "1.0.0")
         before = self.c.endpoints("stays")
@@ -102,7 +88,7 @@ class MoveTest(unittest.TestCase):
         self.assertFalse(any(h["drained"] for h in self.c.json("status")["hosts"]))
 
     def test_what_is_deployed_is_moved_not_what_the_manifest_says_by_now(self):
-        self.deployed("edited", "{group: pool, count: 2}")
+        self.deployed("edited", place="{group: pool, count: 2}")
         self.c.append("services/edited.yaml", "env: {PENDING: edit}\n")
         host = self.hosts("edited")["edited/1"]
         self.c.run("migrate", "edited/1")

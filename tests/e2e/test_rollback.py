@@ -5,27 +5,10 @@ import os
 import shutil
 import unittest
 
-from harness import Cluster, namespaces_permitted
+from harness import SharedCluster
 
 
-@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
-class RollbackTest(unittest.TestCase):
-    """One cluster for all; every test has a service of its own."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.c = Cluster(3)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.c.close()
-
-    def deployed(self, service, *versions):
-        self.c.web(service)
-        for version in versions:
-            self.c.release(service, version)
-            self.c.run("deploy", service, version)
-
+class RollbackTest(SharedCluster):
     def conf(self, service):
         return [self.c.get(endpoint)[1]["conf"] for endpoint in self.c.endpoints(service)]
 
@@ -63,10 +46,7 @@ class RollbackTest(unittest.TestCase):
     def test_manifest_and_templates_go_back_too_and_from_a_fresh_checkout(self):
         self.c.template("back.mustache", "colour = red\nport = {{port.main}}\n")
         self.c.web("back")
-        path = f"{self.c.inventory}/services/back.yaml"
-        with open(path) as file:
-            text = file.read().replace("app.conf.mustache", "back.mustache")
-        self.c.manifest("back", text)
+        self.c.edit("back", "app.conf.mustache", "back.mustache")
         self.c.release("back", "1.0.0")
         self.c.run("deploy", "back", "1.0.0")
         self.c.template("back.mustache", "colour = blue\nport = {{port.main}}\n")
