@@ -1,6 +1,7 @@
 #include "cli/app.h"
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include "base/version.h"
 #include "cli/exit_codes.h"
@@ -33,14 +34,15 @@ void addGlobals(CLI::App& app, Globals& globals, std::string& output) {
         ->envname(variableOf(long_name))
         ->group("Global options");
   };
+  // First, since they are understood in this order: mistakes in the others are told in its format.
+  option("-o,--output", "--output", output, "text, json or jsonl (default: text)")
+      ->check(CLI::IsMember({"text", "json", "jsonl"}));
   option("-i,--inventory", "--inventory", globals.inventory,
          "Inventory directory (default: inventory)");
   option("-l,--limit", "--limit", globals.limit,
          "Only these hosts: names, groups, node sets, !excluded");
   option("--forks", "--forks", globals.forks, "Hosts at one time (default: 64)")
       ->check(CLI::Range(1, 4096));
-  option("-o,--output", "--output", output, "text, json or jsonl (default: text)")
-      ->check(CLI::IsMember({"text", "json", "jsonl"}));
   flag("--dry-run,--check", "--dry-run", globals.dry_run, "Say what would be done; change nothing");
   flag("--diff", "--diff", globals.diff, "Show what changes in generated files");
   flag("-y,--yes", "--yes", globals.yes, "Do not ask");
@@ -212,13 +214,16 @@ std::string typedText(const std::vector<std::string>& arguments) {
   return "clusterctl " + ssh::shellJoin(arguments);
 }
 
-}  // namespace
+// One line, so that it can also be the last one of a stream.
+std::string errorJson(const Error& error) {
+  return dumpJson({{"format", 1}, {"error", error.message}, {"exit", exitCodeOf(error.code)}}) +
+         "\n";
+}
 
-Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
-                                    const std::vector<std::string>& arguments) {
+Result<ParsedLine> parseLine(const std::vector<Command>& table,
+                             const std::vector<std::string>& arguments, std::string& output) {
   CLI::App app(kAbout, "clusterctl");
   ParsedLine parsed;
-  std::string output = "text";
   const std::vector<Registered> all = buildApp(app, table, parsed.globals, output);
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
   try {
@@ -237,7 +242,18 @@ Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
   CCTL_TRY(parsed.run, chosen(app, all));
   CCTL_CHECK(checkSeparator(all, arguments));
   if (!parsed.run) parsed.text = helpOf(app);
-  parsed.globals.output = formatFrom(output);
+  return parsed;
+}
+
+}  // namespace
+
+Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
+                                    const std::vector<std::string>& arguments,
+                                    OutputFormat* output) {
+  std::string asked = "text";
+  auto parsed = parseLine(table, arguments, asked);
+  if (parsed) parsed->globals.output = formatFrom(asked);
+  if (output != nullptr) *output = formatFrom(asked);
   return parsed;
 }
 
@@ -255,14 +271,17 @@ int reportResult(Context& context, const Result<int>& code) {
   fmt::print(
       stderr, "{}\n",
       context.painter().paint(Style::kBad, "clusterctl: " + printable(code.error().message)));
+  if (context.json()) context.print(errorJson(code.error()));
   return exitCodeOf(code.error().code);
 }
 
 int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimImage& shim,
                    CancelToken& cancel, const StepHook& on_step) {
-  auto parsed = parseCommandLine(commandTable(), arguments);
+  OutputFormat output = OutputFormat::kText;
+  auto parsed = parseCommandLine(commandTable(), arguments, &output);
   if (!parsed) {
     fmt::print(stderr, "clusterctl: {}\n", printable(parsed.error().message));
+    if (output != OutputFormat::kText) fmt::print("{}", errorJson(parsed.error()));
     return exitCodeOf(parsed.error().code);
   }
   if (!parsed->run) {

@@ -17,8 +17,10 @@ struct ParsedLine {
 };
 
 // Never connects and reads no files. kUsage for what is wrong, with the nearest command or option.
+// `output`, where given, is set to the format that was asked for, also when something is wrong.
 [[nodiscard]] Result<ParsedLine> parseCommandLine(const std::vector<Command>& table,
-                                                  const std::vector<std::string>& arguments);
+                                                  const std::vector<std::string>& arguments,
+                                                  OutputFormat* output = nullptr);
 
 // The command line as it is parsed, for completion.
 struct OptionShape {
@@ -39,7 +41,8 @@ struct CommandShape {
 };
 CommandShape shapeOf(const std::vector<Command>& table);
 
-// The exit code of a command that ran; its error goes to standard error.
+// The exit code of a command that ran; its error goes to standard error and, with JSON, also to
+// standard output, as {"format": 1, "error": what, "exit": code}.
 int reportResult(Context& context, const Result<int>& code);
 
 // Parses, runs and reports an error; returns the exit code. `arguments` without the program name.

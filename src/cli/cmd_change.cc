@@ -139,8 +139,7 @@ int showDeploy(Context& context, const ops::DeployRequest& request,
   const int exit_code = deployExitCode(outcome);
   warnMissed(context, outcome.missed);
   if (context.json()) {
-    context.print(dumpJsonPretty(deployJson(request, outcome, exit_code, context.globals().diff)) +
-                  "\n");
+    context.printJson(deployJson(request, outcome, exit_code, context.globals().diff));
     return exit_code;
   }
   std::string text =
@@ -299,7 +298,7 @@ Result<int> runLifecycle(Context& context, ops::Action action, const LifecycleOp
   const int exit_code = lifecycleExitCode(outcome);
   warnMissed(context, outcome.missed);
   if (context.json()) {
-    context.print(dumpJsonPretty(lifecycleJson(action, outcome, exit_code)) + "\n");
+    context.printJson(lifecycleJson(action, outcome, exit_code));
     return exit_code;
   }
   std::string text;

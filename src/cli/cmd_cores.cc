@@ -85,7 +85,7 @@ void printJson(Context& context, const CoresView& view) {
   for (const FoundCore& found : view.cores) cores.push_back(coreJson(found));
   for (const auto& [host, error] : view.errors)
     errors.push_back({{"host", host.str()}, {"error", error.message}});
-  context.print(dumpJsonPretty({{"format", 1}, {"cores", cores}, {"errors", errors}}) + "\n");
+  context.printJson({{"format", 1}, {"cores", cores}, {"errors", errors}});
 }
 
 void printTable(Context& context, const CoresView& view) {
@@ -163,7 +163,7 @@ int reportFetched(Context& context, const FoundCore& found, const ops::FetchedCo
     json["format"] = 1, json["core"] = fetched.core, json["program"] = fetched.program;
     json["lib_dir"] = fetched.lib_dir, json["gdb"] = gdbLine(fetched);
     json["trouble"] = fetched.trouble;
-    context.print(dumpJsonPretty(json) + "\n");
+    context.printJson(json);
   } else {
     context.print(fmt::format("{} of {} on {}: {}\n{}\n", printable(found.core.name),
                               instanceOf(found.core), found.host, humanSize(found.core.size),
@@ -179,8 +179,9 @@ Result<int> fetchOne(Context& context, const Target& target, const CoresOptions&
   });
   if (found == view.cores.end()) return fail(nothingToFetch(context, view, options, target));
   if (context.globals().dry_run) {
-    context.print(fmt::format("would fetch {} of {} from {}, {}\n", printable(found->core.name),
-                              instanceOf(found->core), found->host, humanSize(found->core.size)));
+    context.printDryRun(fmt::format("fetch {} of {} from {}, {}", printable(found->core.name),
+                                    instanceOf(found->core), found->host,
+                                    humanSize(found->core.size)));
     return kExitOk;
   }
   for (const auto& [host, error] : view.errors)

@@ -84,7 +84,7 @@ Result<int> runDoctor(Context& context) {
       examination.findings.push_back(std::move(finding));
   if (context.cancel().cancelled()) return kExitInterrupted;
   if (context.json())
-    context.print(dumpJsonPretty(examinationJson(*inventory, examination)) + "\n");
+    context.printJson(examinationJson(*inventory, examination));
   else
     context.print(examinationText(context, examination));
   return exitCodeOfFindings(examination.findings);

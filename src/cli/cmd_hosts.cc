@@ -60,7 +60,7 @@ Result<int> runPing(Context& context) {
     }
   }
   if (context.json())
-    context.print(dumpJsonPretty({{"format", 1}, {"hosts", list}}) + "\n");
+    context.printJson({{"format", 1}, {"hosts", list}});
   else
     context.print(table.text(context.painter()) +
                   fmt::format("{} of {} reached\n", reached, counted(hosts.size(), "host")));
@@ -118,7 +118,7 @@ Result<int> runBootstrap(Context& context, const std::vector<std::string>& names
     }
   }
   if (context.json())
-    context.print(dumpJsonPretty({{"format", 1}, {"hosts", list}}) + "\n");
+    context.printJson({{"format", 1}, {"hosts", list}});
   else
     context.print(table.text(context.painter()) +
                   (dry_run ? std::string("dry run, nothing was changed\n")
@@ -165,7 +165,7 @@ Result<int> describeUnbootstrap(Context& context, const std::vector<HostName>& h
     results.emplace(host, std::move(report));
   }
   if (context.json())
-    context.print(dumpJsonPretty({{"format", 1}, {"dry_run", true}, {"hosts", list}}) + "\n");
+    context.printJson({{"format", 1}, {"dry_run", true}, {"hosts", list}});
   else
     context.print(text + "dry run, nothing was changed\n");
   return exitCodeOfAll(results);
@@ -201,13 +201,20 @@ Result<int> runUnbootstrap(Context& context, const std::string& name) {
     results.emplace(host, std::move(result));
   }
   size_t good = 0;
+  Json list = Json::array();
   for (const auto& [host, result] : results) {
+    Json json = {{"host", host.str()}, {"cleared", result.has_value()}};
     if (result)
       ++good;
     else
       context.progress().onEvent({ops::OpEventKind::kFailure, "", result.error().message, {}});
+    if (!result) json["error"] = result.error().message;
+    list.push_back(json);
   }
-  context.print(fmt::format("{} of {} cleared\n", good, counted(hosts.size(), "host")));
+  if (context.json())
+    context.printJson({{"format", 1}, {"hosts", list}});
+  else
+    context.print(fmt::format("{} of {} cleared\n", good, counted(hosts.size(), "host")));
   return exitCodeOfAll(results);
 }
 
@@ -278,7 +285,7 @@ std::string foldedText(const ExecResults& results, const std::vector<HostName>& 
   return out;
 }
 
-std::string execJson(const ExecResults& results, const std::vector<HostName>& order) {
+Json execJson(const ExecResults& results, const std::vector<HostName>& order) {
   Json list = Json::array();
   for (const HostName& host : order) {
     const auto& result = results.at(host);
@@ -292,7 +299,7 @@ std::string execJson(const ExecResults& results, const std::vector<HostName>& or
     else
       list.push_back({{"host", host.str()}, {"exit", nullptr}, {"error", result.error().message}});
   }
-  return dumpJsonPretty({{"format", 1}, {"hosts", list}}) + "\n";
+  return {{"format", 1}, {"hosts", list}};
 }
 
 int execExitCode(const ExecResults& results) {
@@ -313,14 +320,13 @@ Result<int> runExec(Context& context, const std::string& hosts_text,
   // One word is a command line for the shell there, as with ssh; several are passed on as they are.
   const std::string command = words.size() == 1 ? words[0] : ssh::shellJoin(words);
   if (context.globals().dry_run) {
-    context.print(fmt::format("would run on {}: {}\n", foldHosts(hosts), command));
-    return 0;
+    context.printDryRun(fmt::format("run on {}: {}", foldHosts(hosts), command));
+    return kExitOk;
   }
   CCTL_TRY(ops::Fleet * fleet, context.fleet());
   fleet->begin(hosts, ops::Need::kSession);
   const ExecResults results = execOnAll(context, *fleet, hosts, command, deadline);
-  context.print(context.json() ? execJson(results, hosts)
-                               : foldedText(results, hosts, context.painter()));
+  context.printEither(execJson(results, hosts), foldedText(results, hosts, context.painter()));
   return execExitCode(results);
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "cli/command.h"
+#include "cli/exit_codes.h"
 #include "cli/plan_text.h"
 #include "cli/report.h"
 #include "model/disk_files.h"
@@ -33,14 +34,18 @@ Result<int> runInit(Context& context, const std::string& dir, const std::string&
       return fail(Code::kUsage,
                   "{}/{} exists already; init never overwrites: name another directory", dir,
                   file.path);
+  const bool dry_run = context.globals().dry_run;
   std::string text;
-  if (context.globals().dry_run) {
-    for (const InitFile& file : files) text += fmt::format("would write {}/{}\n", dir, file.path);
-    context.print(text);
+  Json written = Json::array();
+  for (const InitFile& file : files) {
+    if (!dry_run) CCTL_CHECK(writeInitFile(dir, file));
+    text += fmt::format("{} {}/{}\n", dry_run ? "would write" : "wrote", dir, file.path);
+    written.push_back(dir + "/" + file.path);
+  }
+  if (context.json() || dry_run) {
+    context.printEither({{"format", 1}, {"dry_run", dry_run}, {"written", written}}, text);
     return 0;
   }
-  for (const InitFile& file : files) CCTL_CHECK(writeInitFile(dir, file));
-  for (const InitFile& file : files) text += fmt::format("wrote {}/{}\n", dir, file.path);
   const std::string inside = dir == "." ? "" : fmt::format("  cd {}\n", dir);
   text += fmt::format(
       "\nWrite your hosts into inventory/cluster.yaml (now: {}), then:\n{}"
@@ -97,12 +102,11 @@ Result<int> runValidate(Context& context) {
     LoadedInventory loaded = loadInventory(DiskFiles(), dir);
     if (loaded.ok()) loaded.problems = signerProblems(*loaded.inventory);
     const bool valid = loaded.problems.empty();
-    context.print(dumpJsonPretty({{"format", 1},
-                                  {"valid", valid},
-                                  {"problems", problemsJson(loaded.problems)},
-                                  {"warnings", problemsJson(loaded.warnings)}}) +
-                  "\n");
-    return valid ? 0 : 65;
+    context.printJson({{"format", 1},
+                       {"valid", valid},
+                       {"problems", problemsJson(loaded.problems)},
+                       {"warnings", problemsJson(loaded.warnings)}});
+    return valid ? kExitOk : kExitBadInput;
   }
   CCTL_TRY(const Inventory* inventory, context.inventory());
   if (const auto problems = signerProblems(*inventory); !problems.empty())
@@ -147,7 +151,7 @@ Result<int> runHosts(Context& context) {
                joined(labels)});
   }
   if (context.json())
-    context.print(dumpJsonPretty({{"format", 1}, {"hosts", list}}) + "\n");
+    context.printJson({{"format", 1}, {"hosts", list}});
   else
     context.print(table.text(context.painter()));
   return 0;
@@ -249,7 +253,7 @@ void printSpec(Context& context, const protocol::GenerationSpec& spec, bool show
   protocol::GenerationSpec shown = show_secrets ? spec : ops::withoutSecrets(spec);
   if (!context.json()) return context.print(specText(shown));
   shown.secrets.clear();
-  context.print(dumpJsonPretty({{"format", 1}, {"generation", protocol::encode(shown)}}) + "\n");
+  context.printJson({{"format", 1}, {"generation", protocol::encode(shown)}});
 }
 
 void printDifferences(Context& context, const std::vector<RenderedInstance>& all) {
@@ -262,8 +266,7 @@ void printDifferences(Context& context, const std::vector<RenderedInstance>& all
     list.push_back(
         {{"instance", one.id.text()}, {"why", difference.reasons}, {"files", diffsJson(files)}});
   }
-  if (context.json())
-    return context.print(dumpJsonPretty({{"format", 1}, {"instances", list}}) + "\n");
+  if (context.json()) return context.printJson({{"format", 1}, {"instances", list}});
   context.print(diffs.empty() ? "no generated file differs from what is on the host\n"
                               : diffText(diffs, context.painter()));
 }

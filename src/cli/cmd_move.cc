@@ -99,13 +99,12 @@ Result<int> runMigrate(Context& context, const MigrateOptions& options) {
   const int exit_code = movesExitCode(outcome);
   warnMissed(context, outcome.missed);
   if (context.json()) {
-    context.print(dumpJsonPretty({{"format", 1},
-                                  {"services", movesJson(outcome)},
-                                  {"dry_run", request.dry_run},
-                                  {"error", outcome.error ? Json(outcome.error->message) : Json()},
-                                  {"exit", exit_code},
-                                  {"milliseconds", outcome.took.count()}}) +
-                  "\n");
+    context.printJson({{"format", 1},
+                       {"services", movesJson(outcome)},
+                       {"dry_run", request.dry_run},
+                       {"error", outcome.error ? Json(outcome.error->message) : Json()},
+                       {"exit", exit_code},
+                       {"milliseconds", outcome.took.count()}});
     return exit_code;
   }
   std::string text = movesText(outcome, request.dry_run, context.painter());
@@ -209,7 +208,7 @@ Result<int> runDrain(Context& context, const DrainOptions& options) {
   const int exit_code = drainExitCode(outcome);
   warnMissed(context, outcome.moved.missed);
   if (context.json()) {
-    context.print(dumpJsonPretty(drainJson(request, outcome, exit_code)) + "\n");
+    context.printJson(drainJson(request, outcome, exit_code));
     return exit_code;
   }
   std::string text = movesText(outcome.moved, request.dry_run, context.painter());
@@ -247,15 +246,14 @@ Result<int> runUndrain(Context& context, const std::string& name) {
   if (context.json()) {
     Json failures = Json::array();
     for (const auto& failure : outcome.failures) failures.push_back(failureJson(failure));
-    context.print(dumpJsonPretty({{"format", 1},
-                                  {"host", host->str()},
-                                  {"dry_run", dry_run},
-                                  {"was_drained", outcome.was_drained},
-                                  {"started", idsJson(outcome.started)},
-                                  {"failures", failures},
-                                  {"error", outcome.error ? Json(outcome.error->message) : Json()},
-                                  {"exit", exit_code}}) +
-                  "\n");
+    context.printJson({{"format", 1},
+                       {"host", host->str()},
+                       {"dry_run", dry_run},
+                       {"was_drained", outcome.was_drained},
+                       {"started", idsJson(outcome.started)},
+                       {"failures", failures},
+                       {"error", outcome.error ? Json(outcome.error->message) : Json()},
+                       {"exit", exit_code}});
     return exit_code;
   }
   std::string text;

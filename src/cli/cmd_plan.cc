@@ -120,7 +120,7 @@ Result<int> runPlan(Context& context, const PlanOptions& options) {
     if (!written) return fail(written.error().context("the plan was not saved"));
   }
   if (context.json()) {
-    context.print(dumpJsonPretty(clusterJson(context, plan)) + "\n");
+    context.printJson(clusterJson(context, plan));
   } else {
     std::string text = clusterText(context, plan);
     text += fmt::format("plan: {}\n", countsText(allChanges(plan)));
@@ -220,7 +220,7 @@ Result<int> reportApplied(Context& context, const ops::ApplyOutcome& outcome,
   const int exit_code = applyExitCode(outcome, plan);
   warnMissed(context, outcome.missed);
   if (context.json()) {
-    context.print(dumpJsonPretty(appliedJson(context, outcome, plan, exit_code)) + "\n");
+    context.printJson(appliedJson(context, outcome, plan, exit_code));
     return exit_code;
   }
   std::string text;
@@ -240,7 +240,7 @@ Result<int> reportApplied(Context& context, const ops::ApplyOutcome& outcome,
 int reportNothing(Context& context, const ops::ClusterPlan& plan) {
   const int exit_code = leavesOut(plan) ? kExitUnreachable : kExitOk;
   if (context.json()) {
-    context.print(dumpJsonPretty(appliedJson(context, {}, plan, exit_code)) + "\n");
+    context.printJson(appliedJson(context, {}, plan, exit_code));
     return exit_code;
   }
   std::string text = clusterText(context, plan);
@@ -264,7 +264,7 @@ Result<int> runApply(Context& context, PlanOptions options) {
       if (service.gone || !service.plan.empty())
         CCTL_CHECK(ops::checkUnlocked(*operation, {service.service}, request.lock_wait));
     if (context.json())
-      context.print(dumpJsonPretty(clusterJson(context, plan)) + "\n");
+      context.printJson(clusterJson(context, plan));
     else
       context.print(
           clusterText(context, plan) +

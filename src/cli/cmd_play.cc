@@ -277,7 +277,7 @@ Result<int> runPlay(Context& context, const PlayOptions& options) {
   CCTL_CHECK(confirmPlay(context, playbook));
   Player player(context, playbook);
   const int code = player.play();
-  context.print(context.json() ? dumpJsonPretty(player.json()) + "\n" : player.summary());
+  context.printEither(player.json(), player.summary());
   return code;
 }
 

@@ -83,7 +83,7 @@ Result<int> runLockShow(Context& context, const std::string& service) {
   if (context.json()) {
     Json list = Json::array();
     for (const ops::LockState& lock : locks) list.push_back(lockJson(lock));
-    context.print(dumpJsonPretty(Json{{"format", 1}, {"locks", list}}) + "\n");
+    context.printJson(Json{{"format", 1}, {"locks", list}});
     return kExitOk;
   }
   std::string text;
@@ -107,7 +107,7 @@ Result<int> runLockBreak(Context& context, const std::string& text) {
   const std::string whose = lock ? ops::describeLock(**lock) : lock.error().message;
   if (!lock && lock.error().code != Code::kCorrupt) return fail(lock.error());
   if (context.globals().dry_run) {
-    context.print(fmt::format("would break the lock of {}: {}\n", service, whose));
+    context.printDryRun(fmt::format("break the lock of {}: {}", service, whose));
     return kExitOk;
   }
   CCTL_CHECK(context.confirm(fmt::format(
@@ -116,8 +116,7 @@ Result<int> runLockBreak(Context& context, const std::string& text) {
   CCTL_CHECK(ops::runChange(*operation, request,
                             [](ops::Change&) -> Result<ops::ChangeEnd> { return {}; }));
   if (context.json())
-    context.print(
-        dumpJsonPretty(Json{{"format", 1}, {"service", service.str()}, {"broken", whose}}) + "\n");
+    context.printJson(Json{{"format", 1}, {"service", service.str()}, {"broken", whose}});
   else
     context.print(fmt::format("{}: the lock is free; see 'clusterctl status {}' for what stands\n",
                               service, service));
@@ -221,11 +220,8 @@ void printHistoryJson(Context& context, const std::vector<ServiceHistory>& all) 
   for (const ServiceHistory& one : all)
     for (const std::string& problem : one.history.problems)
       problems.push_back({{"service", one.service.str()}, {"problem", problem}});
-  context.print(dumpJsonPretty(Json{{"format", 1},
-                                    {"entries", entries},
-                                    {"intact", problems.empty()},
-                                    {"problems", problems}}) +
-                "\n");
+  context.printJson(Json{
+      {"format", 1}, {"entries", entries}, {"intact", problems.empty()}, {"problems", problems}});
 }
 
 std::string historyText(const std::vector<ServiceHistory>& all, const Painter& painter) {
@@ -382,7 +378,7 @@ Result<int> runDeps(Context& context, const DepsOptions& options) {
   if (options.dot)
     context.print(depsDot(services, options));
   else if (context.json())
-    context.print(dumpJsonPretty(depsJson(services, options)) + "\n");
+    context.printJson(depsJson(services, options));
   else
     context.print(depsText(services, options));
   return kExitOk;

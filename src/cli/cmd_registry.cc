@@ -109,8 +109,7 @@ std::string reportText(Context& context, const ops::RegistryReport& report) {
 Result<int> runStatus(Context& context) {
   CCTL_TRY(registry::QuorumRegisters * registers, context.registers());
   CCTL_TRY(const ops::RegistryReport report, ops::examineRegistry(*registers));
-  context.print(context.json() ? dumpJsonPretty(reportJson(report)) + "\n"
-                               : reportText(context, report));
+  context.printEither(reportJson(report), reportText(context, report));
   if (report.membership) tellInventory(context, **context.inventory(), *report.membership);
   return exitOf(report);
 }
@@ -122,7 +121,7 @@ Result<int> showAll(Context& context, registry::QuorumRegisters& registers) {
   Json json = {{"format", 1}, {"keys", keys}};
   std::string text;
   for (const std::string& key : keys) text += printable(key) + "\n";
-  context.print(context.json() ? dumpJsonPretty(json) + "\n" : text);
+  context.printEither(json, text);
   return kExitOk;
 }
 
@@ -135,9 +134,8 @@ Result<int> runShow(Context& context, const std::string& key) {
                 key);
   CCTL_TRY(const Json held, parseJson(value.value.text));
   const Json json = {{"format", 1}, {"key", key}, {"revision", value.revision}, {"value", held}};
-  context.print(context.json()
-                    ? dumpJsonPretty(json) + "\n"
-                    : fmt::format("{} revision {}{}\n{}\n", printable(key), value.revision,
+  context.printEither(json,
+                      fmt::format("{} revision {}{}\n{}\n", printable(key), value.revision,
                                   value.value.isNull() ? ", deleted" : "", dumpJsonPretty(held)));
   return kExitOk;
 }
@@ -164,20 +162,24 @@ Result<std::vector<std::string>> expandHosts(const Inventory& inventory,
   return hosts;
 }
 
-Result<int> changeMembers(Context& context, const ops::MembersWish& wish,
-                          const std::string& question) {
+Json membersJson(const Membership& membership) {
+  return {{"format", 1},
+          {"epoch", membership.epoch.text()},
+          {"members", hostsOf(membership.now.members)}};
+}
+
+// `what` in words: "add host4 to the registry".
+Result<int> changeMembers(Context& context, const ops::MembersWish& wish, const std::string& what) {
   CCTL_TRY(registry::QuorumRegisters * registers, context.registers());
   CCTL_TRY(ops::Fleet * fleet, context.fleet());
   if (context.globals().dry_run) {
     CCTL_TRY(const std::vector<std::string> after, ops::planMembers(*registers, wish));
-    const Json json = {{"format", 1}, {"dry_run", true}, {"members", after}};
-    context.print(context.json()
-                      ? dumpJsonPretty(json) + "\n"
-                      : fmt::format("registry: would have {}: {}; dry run, nothing was changed\n",
+    context.printEither({{"format", 1}, {"dry_run", true}, {"members", after}},
+                        fmt::format("registry: would have {}: {}; dry run, nothing was changed\n",
                                     counted(after.size(), "member"), foldNodeSet(after)));
     return kExitOk;
   }
-  if (!wish.remove.empty()) CCTL_CHECK(context.confirm(question));
+  if (!wish.remove.empty()) CCTL_CHECK(context.confirm(fmt::format("About to {}. Go on?", what)));
   std::vector<HostName> fresh;
   for (const std::string& host : wish.add) fresh.push_back(HostName(host));
   fleet->begin(fresh, ops::Need::kPlaced);
@@ -186,10 +188,8 @@ Result<int> changeMembers(Context& context, const ops::MembersWish& wish,
   sure.discard = context.globals().yes;
   CCTL_TRY(const Membership after, ops::changeMembers(*registers, sure));
   const std::vector<std::string> hosts = hostsOf(after.now.members);
-  const Json json = {{"format", 1}, {"epoch", after.epoch.text()}, {"members", hosts}};
-  context.print(context.json()
-                    ? dumpJsonPretty(json) + "\n"
-                    : fmt::format("registry: {}: {}; epoch {}\n", counted(hosts.size(), "member"),
+  context.printEither(membersJson(after),
+                      fmt::format("registry: {}: {}; epoch {}\n", counted(hosts.size(), "member"),
                                   foldNodeSet(hosts), after.epoch.text()));
   tellInventory(context, fleet->inventory(), after);
   return kExitOk;
@@ -202,7 +202,8 @@ Run defineAdd(CLI::App& app) {
     CCTL_TRY(const Inventory* inventory, context.inventory());
     ops::MembersWish wish;
     CCTL_TRY(wish.add, expandHosts(*inventory, *texts, true));
-    return changeMembers(context, wish, "Add " + foldNodeSet(wish.add) + "?");
+    return changeMembers(context, wish,
+                         fmt::format("add {} to the registry", foldNodeSet(wish.add)));
   };
 }
 
@@ -214,7 +215,7 @@ Run defineRemove(CLI::App& app) {
     ops::MembersWish wish;
     CCTL_TRY(wish.remove, expandHosts(*inventory, *texts, false));
     return changeMembers(context, wish,
-                         "Remove " + foldNodeSet(wish.remove) + " from the registry?");
+                         fmt::format("remove {} from the registry", foldNodeSet(wish.remove)));
   };
 }
 
@@ -229,7 +230,7 @@ Run defineReplace(CLI::App& app) {
     wish.remove = {*old};
     CCTL_TRY(wish.add, expandHosts(*inventory, {fresh->empty() ? *old : *fresh}, true));
     return changeMembers(context, wish,
-                         fmt::format("Replace {} by {} in the registry?", *old,
+                         fmt::format("replace {} by {} in the registry", *old,
                                      fresh->empty() ? "itself, admitted anew" : *fresh));
   };
 }
@@ -256,15 +257,16 @@ Result<int> runRecover(Context& context, const std::vector<std::string>& texts) 
                       "Are they merely cut off or switched off? Then bring one back instead",
                       foldNodeSet(hostsOf(beginning.council.now.members))));
   if (context.globals().dry_run) {
-    context.print(fmt::format("would go on as incarnation {} with {}\n",
-                              beginning.first.epoch.incarnation, foldNodeSet(members)));
+    context.printDryRun(fmt::format("go on as incarnation {} with {}",
+                                    beginning.first.epoch.incarnation, foldNodeSet(members)));
     return kExitOk;
   }
   CCTL_CHECK(context.confirm("Recover the registry by force?"));
   CCTL_CHECK(registers->recover(beginning));
-  context.print(fmt::format("registry: recovered as incarnation {}, members {}\n",
-                            beginning.first.epoch.incarnation, foldNodeSet(members)));
   CCTL_TRY(const auto after, registers->membership());
+  context.printEither(membersJson(*after),
+                      fmt::format("registry: recovered as incarnation {}, members {}\n",
+                                  beginning.first.epoch.incarnation, foldNodeSet(members)));
   tellInventory(context, *inventory, *after);
   return kExitOk;
 }
@@ -311,8 +313,7 @@ Result<int> runSync(Context& context) {
   CCTL_TRY(registry::QuorumRegisters * registers, context.registers());
   const bool dry_run = context.globals().dry_run;
   CCTL_TRY(const ops::SyncOutcome outcome, ops::syncAll(*operation, *registers, dry_run));
-  context.print(context.json() ? dumpJsonPretty(syncJson(outcome, dry_run)) + "\n"
-                               : syncText(outcome, dry_run));
+  context.printEither(syncJson(outcome, dry_run), syncText(outcome, dry_run));
   warnMissed(context, outcome.missed);
   return outcome.missed.empty() ? kExitOk : kExitUnreachable;
 }

@@ -54,7 +54,7 @@ Result<int> runAdd(Context& context, const ReleaseOptions& options) {
   if (context.json()) {
     Json json = releaseJson(outcome.release);
     json["format"] = 1, json["already"] = outcome.already, json["warnings"] = outcome.warnings;
-    context.print(dumpJsonPretty(json) + "\n");
+    context.printJson(json);
     return 0;
   }
   context.print(fmt::format(
@@ -92,7 +92,7 @@ Result<int> runList(Context& context, const ReleaseOptions& options) {
   for (const Error& problem : listing.problems)
     context.progress().onEvent({ops::OpEventKind::kFailure, "", problem.message, {}});
   if (context.json())
-    context.print(dumpJsonPretty({{"format", 1}, {"releases", list}}) + "\n");
+    context.printJson({{"format", 1}, {"releases", list}});
   else if (table.empty())
     context.print(fmt::format(
         "{} holds no releases; add one with 'clusterctl release add SERVICE VERSION PATH'\n",
@@ -138,7 +138,7 @@ Result<int> runShow(Context& context, const ReleaseOptions& options) {
   if (context.json()) {
     Json json = releaseJson(info);
     json["format"] = 1;
-    context.print(dumpJsonPretty(json) + "\n");
+    context.printJson(json);
   } else {
     context.print(showText(store, info));
   }
@@ -161,7 +161,7 @@ struct PruneOptions {
   size_t keep = 3;
 };
 
-Json pruneJson(const ServiceName& service, const ops::PruneOutcome& outcome, bool dry_run) {
+Json pruneJson(const ServiceName& service, const ops::PruneOutcome& outcome) {
   Json removed = Json::array(), kept = Json::array(), unreachable = Json::array();
   for (const auto& item : outcome.items)
     (item.kept_by.empty() ? removed : kept)
@@ -170,9 +170,7 @@ Json pruneJson(const ServiceName& service, const ops::PruneOutcome& outcome, boo
                     {"size", item.size},
                     {"kept_by", item.kept_by}});
   for (const auto& [host, error] : outcome.unreachable) unreachable.push_back(host.str());
-  return {{"format", 1},
-          {"service", service.str()},
-          {"dry_run", dry_run},
+  return {{"service", service.str()},
           {"removed", removed},
           {"kept", kept},
           {"specs", outcome.specs},
@@ -199,16 +197,6 @@ std::string pruneText(const ServiceName& service, const ops::PruneOutcome& outco
                             dry_run ? "would go" : "removed", humanSize(size));
 }
 
-Result<int> pruneOne(Context& context, ops::Operation& operation, const ServiceName& service,
-                     size_t keep) {
-  const bool dry_run = context.globals().dry_run;
-  CCTL_TRY(const Millis wait, context.lockWait());
-  CCTL_TRY(const ops::PruneOutcome outcome, ops::prune(operation, {service, keep, dry_run, wait}));
-  context.print(context.json() ? dumpJson(pruneJson(service, outcome, dry_run)) + "\n"
-                               : pruneText(service, outcome, dry_run));
-  return outcome.unreachable.empty() ? kExitOk : kExitUnreachable;
-}
-
 Result<int> runPrune(Context& context, const PruneOptions& options) {
   CCTL_TRY(const Inventory* inventory, context.inventory());
   std::vector<ServiceName> services;
@@ -219,12 +207,21 @@ Result<int> runPrune(Context& context, const PruneOptions& options) {
     CCTL_CHECK(context.confirm(fmt::format(
         "Remove releases of {} that nothing runs or goes back to, here and on every host?",
         options.service.empty() ? "all services" : options.service)));
+  CCTL_TRY(const Millis wait, context.lockWait());
   CCTL_TRY(ops::Operation * operation, context.operation());
+  const bool dry_run = context.globals().dry_run;
   int code = kExitOk;
+  Json list = Json::array();
   for (const ServiceName& service : services) {
-    CCTL_TRY(const int one, pruneOne(context, *operation, service, options.keep));
-    code = std::max(code, one);
+    CCTL_TRY(const ops::PruneOutcome outcome,
+             ops::prune(*operation, {service, options.keep, dry_run, wait}));
+    if (!outcome.unreachable.empty()) code = kExitUnreachable;
+    if (context.json())
+      list.push_back(pruneJson(service, outcome));
+    else
+      context.print(pruneText(service, outcome, dry_run));
   }
+  if (context.json()) context.printJson({{"format", 1}, {"dry_run", dry_run}, {"services", list}});
   return code;
 }
 
@@ -298,7 +295,7 @@ Result<int> runVerify(Context& context, const std::string& service) {
     }
   }
   if (context.json())
-    context.print(dumpJsonPretty({{"format", 1}, {"items", list}}) + "\n");
+    context.printJson({{"format", 1}, {"items", list}});
   else
     context.print(table.text(context.painter()) +
                   fmt::format("{} checked, {} not exact, {} unreachable\n", checked, bad,

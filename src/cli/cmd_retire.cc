@@ -82,7 +82,7 @@ std::function<void(const ops::SeenClient&)> tellNew(Context& context,
     return [&context](const ops::SeenClient& seen) {
       Json json = clientJson(seen);
       json["format"] = 1;
-      context.print(dumpJson(json) + "\n");
+      context.printJson(json);
     };
   if (request.watch == Millis(0)) return {};
   return [&context](const ops::SeenClient& seen) {
@@ -116,7 +116,7 @@ Result<int> runClients(Context& context, const ClientsOptions& options) {
   if (context.json()) {
     Json json = clientsJson(outcome);
     json["format"] = 1, json["service"] = request.service.str();
-    context.print(dumpJsonPretty(json) + "\n");
+    context.printJson(json);
     return exit_code;
   }
   context.print(clientsTable(outcome.clients, context.painter()) +
@@ -229,9 +229,7 @@ Result<int> runRetire(Context& context, const RetireOptions& options) {
   const int exit_code = retireExitCode(outcome);
   warnMissed(context, outcome.missed);
   if (context.json())
-    context.print(
-        dumpJsonPretty(retireJson(service, view, outcome, context.globals().dry_run, exit_code)) +
-        "\n");
+    context.printJson(retireJson(service, view, outcome, context.globals().dry_run, exit_code));
   else if (context.globals().dry_run)
     context.print(obstaclesText(service, view) +
                   fmt::format("would retire {} {}: {}; dry run, nothing was changed\n", service,

@@ -156,7 +156,7 @@ Result<void> reportSigned(Context& context, const Named& release, const std::str
   if (context.json()) {
     Json json = signOffJson(policy, release.info, verdict);
     json["signature"] = signatureJson(made);
-    context.print(dumpJsonPretty(json) + "\n");
+    context.printJson(json);
     return {};
   }
   context.print(fmt::format("{}: signed by {} with {}\n{}: {}\n", nameOf(release.info),
@@ -173,14 +173,14 @@ Result<int> runSign(Context& context, const SignOptions& options) {
   const std::string sums = ReleaseStore::sums(release.info);
   if (context.globals().dry_run && options.signature.empty()) {
     CCTL_TRY(const ssh::Signer signer, signerFor(context, options));
-    context.print(fmt::format("would sign {} with {}\n", nameOf(release.info), signer.name));
+    context.printDryRun(fmt::format("sign {} with {}", nameOf(release.info), signer.name));
     return kExitOk;
   }
   CCTL_TRY(const std::string text, options.signature.empty()
                                        ? makeSignature(context, options, sums)
                                        : readSignature(options.signature, sums));
   if (context.globals().dry_run) {
-    context.print(fmt::format("would keep {} with {}\n", options.signature, nameOf(release.info)));
+    context.printDryRun(fmt::format("keep {} with {}", options.signature, nameOf(release.info)));
     return kExitOk;
   }
   CCTL_TRY(const std::string name, release.store.addSignature(release.info, text));
@@ -225,7 +225,7 @@ Result<int> runVerifyRelease(Context& context, const SignOptions& options) {
     Json json = signOffJson(policy, release.info, verdict);
     json["problems"] = problems;
     json["exact"] = problems.empty();
-    context.print(dumpJsonPretty(json) + "\n");
+    context.printJson(json);
     return good ? kExitOk : kExitRefused;
   }
   for (const std::string& problem : problems) context.print(printable(problem) + "\n");

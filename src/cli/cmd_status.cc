@@ -261,7 +261,7 @@ void showBlocks(Context& context, const ops::StatusFeed& feed, const std::vector
   for (int i = 1;; ++i) {
     const WatchedView view = viewOf(feed, hosts);
     if (context.json())
-      context.print(dumpJson(shower.json(view)) + "\n");
+      context.printJson(shower.json(view));
     else
       context.print(fmt::format("{}{}\n{}", i == 1 ? "" : "\n", formatTime(view.status.now),
                                 shower.text(view)));
@@ -312,7 +312,7 @@ Result<int> runStatus(Context& context, const WatchOptions& options) {
   if (options.number != 0) return fail(Code::kUsage, "-n goes with --watch");
   CCTL_TRY(const StatusView view, probeStatus(context, target));
   if (context.json())
-    context.print(dumpJsonPretty(statusJson(context, view, target)) + "\n");
+    context.printJson(statusJson(context, view, target));
   else
     context.print(statusText(view, target, context.painter()));
   if (context.cancel().cancelled()) return kExitInterrupted;

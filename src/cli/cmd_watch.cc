@@ -21,10 +21,22 @@ struct LogsOptions {
   bool follow = false;
 };
 
+// A line "TIME STREAM TEXT" of a log as an object.
+Json lineJson(const Placed& placed, const std::string& line) {
+  const size_t stream = line.find(' ') + 1, text = line.find(' ', stream) + 1;
+  Json json = {{"format", 1}, {"instance", placed.instance.text()}, {"host", placed.host.str()}};
+  const bool whole = stream != 0 && text == stream + 2;
+  json["time"] = whole ? Json(line.substr(0, stream - 1)) : Json();
+  json["stream"] = !whole ? Json() : Json(line[stream] == 'E' ? "stderr" : "stdout");
+  json["text"] = whole ? line.substr(text) : line;
+  return json;
+}
+
 // Whole lines of one instance, with its name in front when there are several; thread-safe as a set.
 class LinePrinter {
  public:
-  LinePrinter(std::string prefix, std::mutex& mutex) : prefix_(std::move(prefix)), mutex_(mutex) {}
+  LinePrinter(Context& context, const Placed& placed, bool several, std::mutex& mutex)
+      : context_(context), placed_(placed), several_(several), mutex_(mutex) {}
   ~LinePrinter() {
     if (!rest_.empty()) print(rest_);
   }
@@ -37,10 +49,13 @@ class LinePrinter {
  private:
   void print(const std::string& line) {
     const std::lock_guard lock(mutex_);
-    fmt::print("{}{}\n", prefix_, printable(line));
-    std::fflush(stdout);
+    const std::string prefix = several_ ? placed_.instance.text() + ": " : "";
+    context_.print(
+        (context_.json() ? dumpJson(lineJson(placed_, line)) : prefix + printable(line)) + "\n");
   }
-  const std::string prefix_;
+  Context& context_;
+  const Placed& placed_;
+  const bool several_;
   std::mutex& mutex_;
   std::string rest_;
 };
@@ -99,7 +114,7 @@ Result<int> runLogs(Context& context, const LogsOptions& options) {
   fan_out.forks = options.follow ? placed.size() : 1;  // in order, unless they all go on
   const auto results = ssh::forEachHost<protocol::Empty>(
       placed.size(), fan_out, [&](size_t i) -> Result<protocol::Empty> {
-        LinePrinter printer(placed.size() == 1 ? "" : placed[i].instance.text() + ": ", mutex);
+        LinePrinter printer(context, placed[i], placed.size() > 1, mutex);
         protocol::LogsRequest request;
         request.instance = operation->ref(placed[i].instance);
         request.lines = options.lines;
@@ -155,7 +170,7 @@ std::string eventText(const HostName& host, const protocol::Event& event) {
 
 Json eventJson(const HostName& host, const protocol::Event& event) {
   Json json = protocol::encode(event);
-  json["host"] = host.str();
+  json["format"] = 1, json["host"] = host.str();
   return json;
 }
 
@@ -235,7 +250,7 @@ Result<int> runResolve(Context& context, const ResolveOptions& options) {
   if (context.json()) {
     Json json = toJson(endpoints);
     json["format"] = 1, json["service"] = service.str();
-    context.print(dumpJsonPretty(json) + "\n");
+    context.printJson(json);
     return 0;
   }
   Table table({"INSTANCE", "HOST", "ADDRESS", "PORTS", "VERSION", "STATE"});

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <iostream>
+#include <nlohmann/json.hpp>
 
 #include "model/disk_files.h"
 #include "model/load.h"
@@ -149,6 +150,22 @@ void Context::print(const std::string& text) {
   }
   std::fwrite(text.data(), 1, text.size(), stdout);
   std::fflush(stdout);
+}
+
+void Context::printJson(const Json& result) {
+  const bool lines = globals_.output == OutputFormat::kJsonLines;
+  print((lines ? dumpJson(result) : dumpJsonPretty(result)) + "\n");
+}
+
+void Context::printEither(const Json& result, const std::string& text) {
+  if (json())
+    printJson(result);
+  else
+    print(text);
+}
+
+void Context::printDryRun(const std::string& what) {
+  printEither({{"format", 1}, {"dry_run", true}, {"would", what}}, fmt::format("would {}\n", what));
 }
 
 }  // namespace cctl::cli

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/cancel.h"
+#include "base/json.h"
 #include "cli/program.h"
 #include "cli/terminal.h"
 #include "model/inventory.h"
@@ -70,6 +71,12 @@ class Context {
 
   // Results on standard output; ends the living progress line first.
   void print(const std::string& text);
+  // A result as an object: over several lines with json, on one with jsonl.
+  void printJson(const Json& result);
+  // The one or the other, as was asked for.
+  void printEither(const Json& result, const std::string& text);
+  // What a dry run would do, "run on host1: ls": a sentence, or {format, dry_run, would}.
+  void printDryRun(const std::string& what);
 
  private:
   ssh::SshPolicy sshPolicy();

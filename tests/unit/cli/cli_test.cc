@@ -37,6 +37,17 @@ TEST_CASE("global options are taken before and after the command") {
   }
 }
 
+TEST_CASE("the format that was asked for is known also when something else is wrong") {
+  for (const auto& arguments :
+       {std::vector<std::string>{"deplyo", "-o", "json"},
+        std::vector<std::string>{"deploy", "-ojson"},
+        std::vector<std::string>{"status", "--forks", "0", "--output=json"}}) {
+    OutputFormat output = OutputFormat::kText;
+    CHECK_FALSE(parseCommandLine(commandTable(), arguments, &output));
+    CHECK(output == OutputFormat::kJson);
+  }
+}
+
 TEST_CASE("mistakes name the nearest command or option") {
   CHECK(has(problem({"deplyo", "a", "1"}), "\"deploy\""));
   CHECK(has(problem({"status", "--dry-rum"}), "--dry-run"));
