@@ -162,6 +162,14 @@ inline std::string releaseRecord(std::string_view root, std::string_view service
   name += version;
   return join(releaseRecordsDir(root), name + ".json");
 }
+// Who signed it off, as far as this host was told.
+inline std::string releaseSignatures(std::string_view root, std::string_view service,
+                                     std::string_view version) {
+  std::string name(service);
+  name += '@';
+  name += version;
+  return join(releaseRecordsDir(root), name + ".signatures");
+}
 // Every shim that was placed, by digest, and the link to the one in use.
 inline std::string shimBinDir(std::string_view root) { return join(shimDir(root), "bin"); }
 inline std::string shimBinary(std::string_view root, std::string_view digest) {

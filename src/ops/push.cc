@@ -62,6 +62,18 @@ Result<uint64_t> sendNeeded(ShimClient::Upload& upload, const ReleaseSource& rel
   return sent;
 }
 
+void sendSignatures(Operation& operation, HostConnection& host, const ReleaseSource& release) {
+  if (release.signatures.empty()) return;
+  const protocol::SignaturesRequest request{release.info.service.str(), release.info.version.str(),
+                                            release.signatures};
+  const auto kept =
+      host.shim->call<protocol::Empty>(request, Deadline::in(kRequestTimeout), operation.cancel);
+  if (!kept)
+    operation.events.warning(
+        host.name.str(), fmt::format("the signatures of {} {} were not kept: {}", request.service,
+                                     request.version, kept.error().message));
+}
+
 }  // namespace
 
 Result<PushOutcome> pushRelease(HostConnection& host, const ReleaseSource& release,
@@ -111,6 +123,7 @@ Result<void> pushToAll(Operation& operation, const ReleaseSource& release,
           operation.events.step(hosts[i]->name.str(),
                                 fmt::format("{} {} installed, {} sent", release.info.service,
                                             release.info.version, humanSize(outcome->sent)));
+        if (outcome) sendSignatures(operation, *hosts[i], release);
         return outcome;
       });
   HostErrors errors;

@@ -12,7 +12,8 @@ namespace cctl::ops {
 struct ReleaseSource {
   ReleaseInfo info;
   std::function<Result<Fd>(const FileEntry&)> open;
-  std::vector<std::string> signers{};  // who signed it off, as allowed_signers names them
+  std::vector<std::string> signers{};     // who signed it off, as allowed_signers names them
+  std::vector<std::string> signatures{};  // texts of those that are over exactly this
 };
 
 struct PushOutcome {
@@ -30,7 +31,9 @@ struct PushOutcome {
 [[nodiscard]] Result<void> checkHostFits(HostConnection& host, const ReleaseInfo& info,
                                          const CancelToken* cancel);
 
-// Both, on all of these hosts at once. The error names every host that failed.
+// Both, on all of these hosts at once, and the signatures, so that whoever fetches the release from
+// one of them has its sign-off, too; a host that does not keep those is warned of. The error names
+// every host that failed.
 [[nodiscard]] Result<void> pushToAll(Operation& operation, const ReleaseSource& release,
                                      const std::vector<HostConnection*>& hosts);
 

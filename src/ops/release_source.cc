@@ -28,9 +28,12 @@ Result<ReleaseSource> loadRelease(const Inventory& inventory, const ServiceName&
                 store->directory(), problems.front());
   CCTL_TRY(const release::SignOffVerdict signed_off, judgeSignOff(inventory, *store, *info, now));
   CCTL_CHECK(release::checkSignOff(inventory.sign_off, *info, signed_off));
-  return ReleaseSource{
+  ReleaseSource source{
       *info, [store, info = *info](const FileEntry& file) { return store->openFile(info, file); },
       signed_off.signers};
+  for (const release::SignatureVerdict& signature : signed_off.signatures)
+    if (signature.genuine) source.signatures.push_back(signature.text);
+  return source;
 }
 
 Result<release::SignOffVerdict> judgeSignOff(const Inventory& inventory,

@@ -6,11 +6,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <set>
 
 #include "base/digest.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "release/release_store.h"
+#include "release/sshsig.h"
 #include "transport/fan_out.h"
 
 namespace cctl::ops {
@@ -110,6 +112,29 @@ Result<bool> fetchAll(Operation& operation, HostConnection& host, const ServiceN
   return true;
 }
 
+// From every host that can be reached: one that got the release earlier may have fewer. Only those
+// that are over exactly this release are kept; who made them is judged at each use.
+Result<void> fetchSignatures(Operation& operation, const release::ReleaseStore& store,
+                             const ReleaseInfo& info, const std::vector<HostName>& hosts) {
+  const std::string sums = release::ReleaseStore::sums(info);
+  std::set<std::string> texts;
+  for (const HostName& name : hosts) {
+    auto host = operation.fleet.await(name);
+    if (!host) continue;
+    const auto contents = (*host)->shim->call<protocol::ReleaseContents>(
+        protocol::ReleaseShowRequest{info.service.str(), info.version.str()},
+        Deadline::in(kRequestTimeout), operation.cancel);
+    if (!contents && contents.error().code == Code::kCancelled) return fail(contents.error());
+    if (contents) texts.insert(contents->signatures.begin(), contents->signatures.end());
+  }
+  for (const std::string& text : texts) {
+    const auto signature = release::parseSshSignature(text);
+    if (signature && release::verifySshSignature(*signature, sums, release::kSignatureNamespace))
+      CCTL_CHECK(store.addSignature(info, text));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<void> pushSpec(Operation& operation, const ServiceName& service, const std::string& text,
@@ -170,7 +195,7 @@ Result<void> fetchRelease(Operation& operation, const ServiceName& service, cons
     return fail(Code::kCorrupt,
                 "{} {} was fetched, and is not what was deployed: remove it from {}", service,
                 version, store.directory());
-  return {};
+  return fetchSignatures(operation, store, added.release, hosts);
 }
 
 }  // namespace cctl::ops

@@ -105,7 +105,12 @@ CCTL_FIELDS(VerifyItem) {
   v.maybe("exe_sha256", m.exe_sha256);
 }
 CCTL_FIELDS(ReleaseShowRequest) { v("service", m.service), v("version", m.version); }
-CCTL_FIELDS(ReleaseContents) { v("digest", m.digest), v("files", m.files); }
+CCTL_FIELDS(ReleaseContents) {
+  v("digest", m.digest), v("files", m.files), v.maybe("signatures", m.signatures);
+}
+CCTL_FIELDS(SignaturesRequest) {
+  v("service", m.service), v("version", m.version), v("signatures", m.signatures);
+}
 CCTL_FIELDS(ReleaseReadRequest) {
   v("service", m.service), v("version", m.version), v("path", m.path);
 }
@@ -346,6 +351,7 @@ CCTL_REQUEST(ReleasesRequest, "releases")
 CCTL_REQUEST(VerifyRequest, "verify")
 CCTL_REQUEST(ReleaseShowRequest, "release-show")
 CCTL_REQUEST(ReleaseReadRequest, "release-read")
+CCTL_REQUEST(SignaturesRequest, "signatures-put")
 CCTL_REQUEST(PruneRequest, "prune")
 CCTL_REQUEST(SpecPutRequest, "spec-put")
 CCTL_REQUEST(SpecGetRequest, "spec-get")

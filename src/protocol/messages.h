@@ -123,6 +123,14 @@ struct ReleaseShowRequest {
 struct ReleaseContents {
   std::string digest;
   std::vector<ReleaseFile> files;
+  std::vector<std::string> signatures{};  // as SignaturesRequest brought them, not judged here
+};
+// Keeps signature files beside an installed release, for whoever fetches it from here. Those that
+// are there stay. Reply Empty; kNotFound without the release.
+struct SignaturesRequest {
+  std::string service;
+  std::string version;
+  std::vector<std::string> signatures;  // texts in the OpenSSH format (PROTOCOL.sshsig)
 };
 // Data frames with one file's bytes; reply Empty.
 struct ReleaseReadRequest {

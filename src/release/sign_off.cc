@@ -34,6 +34,7 @@ void identify(const SignOff& policy, const std::vector<AllowedSigner>& allowed,
 std::optional<SshSignature> check(const StoredSignature& stored, std::string_view sums,
                                   SignatureVerdict& verdict) {
   verdict.name = stored.name;
+  verdict.text = stored.text;
   auto signature = parseSshSignature(stored.text);
   if (!signature) {
     verdict.problem = printable(signature.error().message);

@@ -23,6 +23,7 @@ struct StoredSignature {
 // What the signature file says, and who made it.
 struct SignatureVerdict {
   std::string name;
+  std::string text;
   std::string key;       // "ssh-ed25519 SHA256:…"; empty when the file cannot be read
   bool genuine = false;  // the key made it over exactly this content, for this purpose
   std::string person;    // by allowed_signers; empty when that does not let the key sign

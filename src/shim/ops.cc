@@ -58,6 +58,7 @@ Ops::Ops(Host& host, Supervisor& supervisor, Acceptor& acceptor, Names& names, S
   add(&Ops::releaseShow);
   add(&Ops::releaseRead);
   add(&Ops::prune);
+  add(&Ops::signaturesPut);
   add(&Ops::specPut);
   add(&Ops::specGet);
   add(&Ops::allocate);
@@ -177,7 +178,9 @@ Kept Ops::verify(const VerifyRequest& request, const Responder& responder) {
 Kept Ops::releaseShow(const ReleaseShowRequest& request, const Responder& responder) {
   const ReleaseManifest* release = host_.store.find(request.service, request.version);
   if (release)
-    responder.reply(encodeReply(ReleaseContents{release->digest, release->files}));
+    responder.reply(
+        encodeReply(ReleaseContents{release->digest, release->files,
+                                    host_.store.signatures(request.service, request.version)}));
   else
     responder.error({Code::kNotFound, fmt::format("{} {} is not on host {}", request.service,
                                                   request.version, host_.identity.host)});
@@ -188,6 +191,14 @@ Kept Ops::releaseRead(const ReleaseReadRequest& request, const Responder& respon
   auto file = openReleaseFile(host_, request);
   if (file) return beginFileRead(host_, std::move(*file), responder);
   responder.error(file.error());
+  return nullptr;
+}
+
+Kept Ops::signaturesPut(const SignaturesRequest& request, const Responder& responder) {
+  if (auto kept = host_.store.keepSignatures(request); !kept)
+    responder.error(kept.error());
+  else
+    responder.reply(encodeReply(Empty{}));
   return nullptr;
 }
 

@@ -46,6 +46,7 @@ class Ops {
   std::shared_ptr<Request> releaseShow(const protocol::ReleaseShowRequest&, const Responder&);
   std::shared_ptr<Request> releaseRead(const protocol::ReleaseReadRequest&, const Responder&);
   std::shared_ptr<Request> prune(const protocol::PruneRequest&, const Responder&);
+  std::shared_ptr<Request> signaturesPut(const protocol::SignaturesRequest&, const Responder&);
   std::shared_ptr<Request> specPut(const protocol::SpecPutRequest&, const Responder&);
   std::shared_ptr<Request> specGet(const protocol::SpecGetRequest&, const Responder&);
   std::shared_ptr<Request> allocate(const protocol::AllocateRequest&, const Responder&);

@@ -268,8 +268,38 @@ Result<void> Store::remove(const std::string& service, const std::string& versio
     return failErrno(errno, dirOf(*release));
   CCTL_CHECK(syncDir(paths::serviceDir(root_, service)));
   CCTL_CHECK(removeTree(recordPath(service, version)));
+  CCTL_CHECK(removeTree(paths::releaseSignatures(root_, service, version)));
   releases_.erase({service, version});
   return removeTree(aside);
+}
+
+Result<void> Store::keepSignatures(const protocol::SignaturesRequest& request) {
+  const std::string& service = request.service;
+  const std::string& version = request.version;
+  if (find(service, version) == nullptr)
+    return fail(Code::kNotFound, "{} {} is not on this host", service, version);
+  const std::vector<std::string> before = signatures(service, version);
+  std::vector<std::string> kept = before;
+  for (const std::string& text : request.signatures) {
+    if (text.size() > kLongestSignature)
+      return fail(Code::kRefused, "too long for a signature: {} bytes at most", kLongestSignature);
+    if (std::find(kept.begin(), kept.end(), text) == kept.end()) kept.push_back(text);
+  }
+  if (kept.size() > kMostSignatures)
+    kept.erase(kept.begin(), kept.end() - static_cast<std::ptrdiff_t>(kMostSignatures));
+  if (kept == before) return {};
+  return writeSealed(paths::releaseSignatures(root_, service, version), "signatures", Json(kept),
+                     Sync::kYes);
+}
+
+std::vector<std::string> Store::signatures(const std::string& service,
+                                           const std::string& version) const {
+  std::vector<std::string> texts;
+  const auto json = readSealed(paths::releaseSignatures(root_, service, version), "signatures");
+  if (!json || !json->is_array()) return texts;
+  for (const Json& text : *json)
+    if (text.is_string()) texts.push_back(text.get<std::string>());
+  return texts;
 }
 
 const ReleaseManifest* Store::find(const std::string& service, const std::string& version) const {

@@ -19,6 +19,9 @@ namespace cctl::shim {
 
 class Store;
 
+constexpr size_t kMostSignatures = 64;           // of one release
+constexpr size_t kLongestSignature = 16u << 10;  // bytes of one
+
 // One release on its way in: first copies what other versions of the service have already, a slice
 // at a time, then takes the bytes of the rest, then moves the whole into place. Destroyed before
 // that, it leaves nothing. Must not outlive its store.
@@ -79,6 +82,14 @@ class Store {
   // Nothing: it is installed already. kRefused: this version is installed with other content, or
   // the list of files is hostile. kNoSpace: it would not fit.
   [[nodiscard]] Result<std::unique_ptr<Incoming>> push(const protocol::PushRequest& request);
+
+  // Keeps the texts of signatures beside an installed release; those that are there stay, of more
+  // than kMostSignatures the newest. kNotFound without the release; kRefused for one that is too
+  // long.
+  [[nodiscard]] Result<void> keepSignatures(const protocol::SignaturesRequest& request);
+  // What was kept, oldest first; a damaged file counts as none. Not judged here: whoever fetches
+  // them does.
+  std::vector<std::string> signatures(const std::string& service, const std::string& version) const;
 
   // Takes an installed release off the host. Whether something needs it is the caller's matter.
   [[nodiscard]] Result<void> remove(const std::string& service, const std::string& version);

@@ -355,6 +355,24 @@ class OnHosts(unittest.TestCase):
             cluster.run("deploy", "web", "1.0.0")
             events = cluster.run("-o", "json", "events").stdout
             self.assertIn("signed off by alice@example.com", events)
+            self.check_signatures_travel(cluster, key)
+
+    def check_signatures_travel(self, cluster, key):
+        """A runner whose store is empty fetches a release from a host, and who signed it."""
+        cluster.release("web", "1.1.0")
+        cluster.run("release", "sign", "web", "1.1.0", "--key", key)
+        cluster.run("deploy", "web", "1.1.0")
+        store = os.path.join(cluster.directory, "releases")
+        shutil.rmtree(store)
+        cluster.run("rollback", "web")
+        self.assertEqual(cluster.versions("web"), ["1.0.0"])
+        self.assertEqual(cluster.json("release", "verify", "web", "1.0.0")["signers"], ["alice@example.com"])
+        # What is no signature over this release counts for nothing, wherever it came from.
+        records = cluster.root_path(1, "shim/state/releases")
+        shutil.copy(f"{records}/web@1.0.0.signatures", f"{records}/web@1.1.0.signatures")
+        shutil.rmtree(store)
+        self.assertIn("nobody has signed it", cluster.run("rollback", "web", check=77).stderr)
+        self.assertEqual(cluster.versions("web"), ["1.0.0"])
 
 
 if __name__ == "__main__":

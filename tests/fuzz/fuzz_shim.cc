@@ -191,6 +191,7 @@ Corpus sampleRequests() {
   add(ReleaseShowRequest{"svc", "1.0"});
   add(ReleaseReadRequest{"svc", "1.0", "bin/none"});
   add(PruneRequest{"svc", {"1.0"}, {kDigest}, true, caller});
+  add(SignaturesRequest{"svc", "1.0", {"-----BEGIN SSH SIGNATURE-----"}});
   add(SpecPutRequest{"svc", kDigest, "{}"});
   add(SpecGetRequest{"svc", kDigest});
   add(ShutdownRequest{false, true, caller});
@@ -407,13 +408,13 @@ Target messages() {
         const auto json = parseJson(input);
         if (!json) return;
         roundTrips<HelloRequest, PushRequest, ReleasesRequest, VerifyRequest, ReleaseShowRequest,
-                   ReleaseReadRequest, PruneRequest, SpecPutRequest, SpecGetRequest,
-                   AllocateRequest, PrepareRequest, GenerationRequest, StartRequest, StopRequest,
-                   RestartRequest, SignalRequest, FenceRequest, ReconfigureRequest, ForgetRequest,
-                   StatusRequest, LogsRequest, EventsRequest, CoresRequest, CoreReadRequest,
-                   DoctorRequest, HooksRequest, ConnectionsRequest, ViewsRequest, AcceptorRequest,
-                   AcceptorReply, NamesPushRequest, NamesRequest, ShutdownRequest, GenerationSpec,
-                   Event, ExitReport, NamedService>(*json);
+                   ReleaseReadRequest, PruneRequest, SignaturesRequest, SpecPutRequest,
+                   SpecGetRequest, AllocateRequest, PrepareRequest, GenerationRequest, StartRequest,
+                   StopRequest, RestartRequest, SignalRequest, FenceRequest, ReconfigureRequest,
+                   ForgetRequest, StatusRequest, LogsRequest, EventsRequest, CoresRequest,
+                   CoreReadRequest, DoctorRequest, HooksRequest, ConnectionsRequest, ViewsRequest,
+                   AcceptorRequest, AcceptorReply, NamesPushRequest, NamesRequest, ShutdownRequest,
+                   GenerationSpec, Event, ExitReport, NamedService>(*json);
         if (const auto spec = decode<GenerationSpec>(*json); spec && checkSpec(*spec)) {
           require(spec->generation > 0, "a spec that was checked has a generation");
         }

@@ -147,6 +147,30 @@ TEST_CASE("store: a release whose record was lost is known again when pushed, if
   CHECK(again.find("svc", "1.0") != nullptr);
 }
 
+TEST_CASE("store: signatures stay with their release, grow, and go with it") {
+  Installed host;
+  const auto none = host.store.keepSignatures({"svc", "1.0", {"a"}});
+  REQUIRE_FALSE(none);
+  CHECK(none.error().code == Code::kNotFound);
+  REQUIRE(host.push(request({file("bin/a", "hello")}), "hello"));
+  CHECK(host.store.signatures("svc", "1.0").empty());
+  REQUIRE(host.store.keepSignatures({"svc", "1.0", {"a"}}));
+  REQUIRE(host.store.keepSignatures({"svc", "1.0", {"b", "a"}}));
+  Store again(host.dir.path(), host.clock);
+  REQUIRE(again.load());
+  CHECK(again.problems().empty());
+  CHECK(again.signatures("svc", "1.0") == std::vector<std::string>{"a", "b"});
+  for (size_t i = 0; i < kMostSignatures; ++i)
+    REQUIRE(again.keepSignatures({"svc", "1.0", {std::to_string(i)}}));
+  CHECK(again.signatures("svc", "1.0").size() == kMostSignatures);
+  CHECK(again.signatures("svc", "1.0").front() == "0");
+  CHECK_FALSE(again.keepSignatures({"svc", "1.0", {std::string(kLongestSignature + 1, 'x')}}));
+  REQUIRE(replaceFile(host.dir / "shim/state/releases/svc@1.0.signatures", "{"));
+  CHECK(again.signatures("svc", "1.0").empty());
+  REQUIRE(again.remove("svc", "1.0"));
+  CHECK_FALSE(exists(host.dir / "shim/state/releases/svc@1.0.signatures"));
+}
+
 TEST_CASE("store: a damaged record is told and does not stop the others") {
   Installed host;
   REQUIRE(host.push(request({file("a", "1")}, "1.0"), "1"));
