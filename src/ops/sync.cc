@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "base/digest.h"
 #include "ops/dependants.h"
+#include "ops/history.h"
 #include "ops/probe.h"
 #include "ops/registry_care.h"
 #include "transport/fan_out.h"
@@ -116,6 +118,23 @@ bool isStartedByHand(const protocol::InstanceStatus& status) {
 
 namespace {
 
+// The orders themselves are in the journals of the hosts: no history could be written then.
+void recordReconciled(Operation& operation, const ServiceName& service,
+                      const std::vector<std::string>& changes) {
+  HistoryEntry entry;
+  entry.service = service;
+  entry.change.identity = operation.identity;
+  entry.change.command = operation.reason;
+  entry.change.began = entry.ended = SystemClock().wall();
+  entry.change.id = randomHex(8);
+  entry.change.action = "sync";
+  entry.end.detail =
+      fmt::format("{}, while the registry could not be told", fmt::join(changes, ", "));
+  if (auto added = appendHistory(operation.registers, std::move(entry)); !added)
+    operation.events.warning(service.str(),
+                             "not recorded in the history: " + added.error().message);
+}
+
 // What of one service is wanted otherwise than its hosts have it by order.
 Result<std::vector<std::string>> reconcileService(
     Operation& operation, const ServiceName& service,
@@ -147,6 +166,7 @@ Result<std::vector<std::string>> reconcileService(
   for (const auto& [index, held] : changes)
     said.push_back(InstanceId{service, index}.text() +
                    (held ? " stopped by " + held->by : " started again"));
+  recordReconciled(operation, service, said);
   return said;
 }
 

@@ -91,6 +91,10 @@ class ThreeHosts(RegistryTest):
         self.assertIn("host2: brought up to date", told)
         self.assertIn("web/0 stopped by ", told)
         self.assertIn("0", self.value(c, "desired/web")["held"])
+        entry = c.json("history", "web")["entries"][-1]
+        self.assertEqual((entry["action"], entry["outcome"]), ("sync", "done"))
+        self.assertIn("web/0 stopped by ", entry["detail"])
+        self.assertIn("--without-quorum", c.run("events", "--since", "1h").stdout)
         c.run("start", "web/0")
         again = c.run("sync")
         self.assertEqual((again.stdout, again.stderr), ("", ""))
