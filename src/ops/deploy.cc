@@ -180,8 +180,20 @@ class Deploy {
         {request_.action, {request_.service}, request_.lock_wait, request_.version.str()},
         [this](Change& change) -> Result<ChangeEnd> {
           CCTL_CHECK(underLock(change));
-          return ChangeEnd::of(outcome_.error);
+          return ending();
         });
+  }
+
+  // What the budgets of `upgrade` let pass is not all that was asked for.
+  ChangeEnd ending() const {
+    if (outcome_.error) return ChangeEnd::of(outcome_.error);
+    std::string text;
+    for (const InstanceFailure& failure : outcome_.failures)
+      text += fmt::format("{}{} on {}: {}", text.empty() ? "" : "; ", failure.id, failure.host,
+                          failure.problem);
+    for (const HostName& host : outcome_.skipped)
+      text += fmt::format("{}left out: {}", text.empty() ? "" : "; ", host);
+    return text.empty() ? ChangeEnd() : ChangeEnd{Ending::kPartial, text};
   }
 
   Result<void> underLock(Change& change) {

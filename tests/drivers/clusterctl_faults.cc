@@ -1,7 +1,7 @@
 // clusterctl itself, that fails at a step of its operations: `FAULT_STEP=N` (from 1) says at which,
-// `FAULT_ACTION` how: kill (SIGKILL), interrupt (SIGINT, as Ctrl-C), exec (runs FAULT_COMMAND,
-// which may do harm to hosts, and goes on). Each step's number and name go to FAULT_LOG, when it is
-// set.
+// of all or of those called `FAULT_NAME`, `FAULT_ACTION` how: kill (SIGKILL), interrupt (SIGINT, as
+// Ctrl-C), exec (runs FAULT_COMMAND, which may do harm to hosts, and goes on). Each step's number
+// and name go to FAULT_LOG, when it is set.
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -37,11 +37,13 @@ void fail(const std::string& action) {
 
 int main(int argc, char** argv) {
   std::mutex mutex;
-  int number = 0;
+  int number = 0, counted = 0;
   const int chosen = std::atoi(setting("FAULT_STEP").c_str());
+  const std::string name = setting("FAULT_NAME");
   return cctl::cli::program(argc, argv, [&](std::string_view step) {
     const std::lock_guard lock(mutex);
     note(++number, step);
-    if (number == chosen) fail(setting("FAULT_ACTION"));
+    if (!name.empty() && name != step) return;
+    if (++counted == chosen) fail(setting("FAULT_ACTION"));
   });
 }

@@ -4,7 +4,7 @@ import json
 import socket
 import unittest
 
-from harness import Cluster, SERVER, namespaces_permitted, wait_for
+from harness import SERVER, SharedCluster, wait_for
 
 # Becomes ready, and fails a little later: alone, in instance 0, or as soon as it has had a client.
 DIES_LATER = SERVER.format(version="1.1.0", mode="good").replace(
@@ -13,18 +13,7 @@ DIES_LATER = SERVER.format(version="1.1.0", mode="good").replace(
     "server.serve_forever()")
 
 
-@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
-class RolloutTest(unittest.TestCase):
-    """One cluster for all; every test has a service of its own."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.c = Cluster(3)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.c.close()
-
+class RolloutTest(SharedCluster):
     def web(self, service, upgrade, place="{hosts: [host1, host2, host3]}"):
         self.c.web(service, place=place)
         path = f"{self.c.inventory}/services/{service}.yaml"
@@ -145,16 +134,7 @@ class RolloutTest(unittest.TestCase):
         self.assertEqual(len(self.c.endpoints("rolling")), 3)
 
 
-@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
-class UnreachableTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.c = Cluster(3)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.c.close()
-
+class UnreachableTest(SharedCluster):
     def setUp(self):
         self.addCleanup(lambda: self.c.bed.heal(3))
 
@@ -168,14 +148,53 @@ class UnreachableTest(unittest.TestCase):
         done = self.c.run("deploy", "away", "1.1.0", check=4)
         self.assertIn("nothing was changed", done.stderr)
         self.assertEqual({e["version"] for e in self.c.endpoints("away")}, {"1.0.0"})
-        with open(f"{self.c.inventory}/services/away.yaml") as file:
-            text = file.read().replace("drain: 1s", "drain: 1s, max_unreachable: 1")
-        self.c.manifest("away", text)
+        self.c.edit("away", "drain: 1s", "drain: 1s, max_unreachable: 1")
         done = self.c.run("deploy", "away", "1.1.0", check=4)
         self.assertIn("left out: host3", done.stdout)
         self.c.bed.heal(3)
         self.c.run("deploy", "away", "1.1.0")
         self.assertEqual(self.c.versions("away"), ["1.1.0", "1.1.0"])
+
+    def lose_host3_midway(self, service, upgrade):
+        """Three instances one after the other; the last one's host is lost just before it is begun, and that is known
+        at once: its sshd is gone."""
+        self.c.web(service, place="{hosts: [host1, host2, host3]}")
+        self.c.edit(service, "drain: 1s", f"drain: 1s{upgrade}")
+        for version in ("1.0.0", "1.1.0"):
+            self.c.release(service, version)
+        self.c.run("deploy", service, "1.0.0")
+        _, done = self.c.run_faulty(3, "exec", "deploy", service, "1.1.0", name="start",
+                                    command=self.c.testbed_command("exec", 3, "pkill -KILL sshd"))
+        return done
+
+    def near(self, service):
+        """Versions of the endpoints on the hosts that are there."""
+        return [self.c.get(e)[1]["version"] for e in self.c.endpoints(service) if e["host"] != "host3"]
+
+    def check_repaired(self, service, before):
+        self.c.bed.kill(3)
+        self.c.bed.boot(3)
+        wait_for(lambda: self.c.run("status", check=None).returncode == 0, 60, "host3 is back")
+        self.c.run("deploy", service, "1.1.0")
+        self.assertEqual(self.c.versions(service), ["1.1.0"] * 3)
+        for host in (1, 2, 3):
+            self.assertEqual(len(self.c.processes(host, f"services/{service}/")), 1)
+        outcomes = [(e["outcome"], e["detail"]) for e in self.c.json("history", service)["entries"]]
+        self.assertEqual([outcome for outcome, _ in outcomes], ["done", before, "done"])
+        self.assertIn("host3", outcomes[1][1])
+
+    def test_a_host_lost_midway_is_left_out_within_the_budget(self):
+        done = self.lose_host3_midway("midway", ", max_unreachable: 1")
+        self.assertEqual(done.returncode, 4, done.stdout + done.stderr)
+        self.assertIn("left out: host3", done.stdout)
+        self.assertEqual(self.near("midway"), ["1.1.0", "1.1.0"])
+        self.check_repaired("midway", "partial")
+
+    def test_a_host_lost_midway_undoes_the_roll_out_beyond_the_budget(self):
+        done = self.lose_host3_midway("beyond", "")
+        self.assertEqual(done.returncode, 3, done.stdout + done.stderr)
+        self.assertEqual(self.near("beyond"), ["1.0.0", "1.0.0"])
+        self.check_repaired("beyond", "rolled-back")
 
 
 if __name__ == "__main__":
