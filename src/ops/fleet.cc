@@ -133,12 +133,17 @@ void Fleet::connectOne(const HostName& name, Slot& slot) {
       std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - before);
 }
 
-Result<void> Fleet::connect(const Host& host, Slot& slot) {
+Result<std::unique_ptr<ssh::HostLink>> Fleet::openLink(const Host& host,
+                                                       const CancelToken* cancel) {
   const ssh::SshTarget target = targetOf(host);
   auto link =
-      ssh::HostLink::connect(target, context_, Deadline::in(target.connect_timeout), cancel_);
+      ssh::HostLink::connect(target, context_, Deadline::in(target.connect_timeout), cancel);
   if (!link) return fail(asUnreachable(link.error()));
-  slot.connection.link = std::move(*link);
+  return link;
+}
+
+Result<void> Fleet::connect(const Host& host, Slot& slot) {
+  CCTL_TRY(slot.connection.link, openLink(host, cancel_));
   slot.connection.root = inventory_.root;
   if (slot.need == Need::kSession) return {};
   return connectShim(host, slot);
@@ -215,11 +220,12 @@ Result<std::unique_ptr<ShimClient>> Fleet::openOn(ssh::HostLink& link, const Hos
                                  Deadline::in(kHelloTimeout), cancel);
   if (!stream) return noShim(stream.error());
   auto shim = std::make_unique<ShimClient>(std::move(*stream), name.str());
-  auto answer =
-      shim->call<protocol::HelloReply>(protocol::HelloRequest{protocol::kProtocolVersion, kVersion},
-                                       Deadline::in(kHelloTimeout), cancel);
-  // The relay is a command that begins before it is known whether there is anything to relay to.
-  if (!answer && answer.error().code == Code::kUnreachable && !link.failure())
+  const Deadline deadline = Deadline::in(kHelloTimeout);
+  auto answer = shim->call<protocol::HelloReply>(
+      protocol::HelloRequest{protocol::kProtocolVersion, kVersion}, deadline, cancel);
+  // The relay is a command that begins before it is known whether there is anything to relay to. A
+  // shim that is there and silent is something else.
+  if (!answer && answer.error().code == Code::kUnreachable && !link.failure() && !deadline.passed())
     return noShim(answer.error());
   if (!answer) return fail(answer.error());
   hello = std::move(*answer);
@@ -245,12 +251,7 @@ Result<std::unique_ptr<ShimClient>> Fleet::reopen(const HostConnection& connecti
                                                   const CancelToken* cancel) {
   ssh::HostLink* way = link ? link.get() : connection.link.get();
   if (way->failure()) {
-    const Host* host = inventory_.findHost(connection.name);
-    const ssh::SshTarget target = targetOf(*host);
-    auto again =
-        ssh::HostLink::connect(target, context_, Deadline::in(target.connect_timeout), cancel);
-    if (!again) return fail(asUnreachable(again.error()));
-    link = std::move(*again);
+    CCTL_TRY(link, openLink(*inventory_.findHost(connection.name), cancel));
     way = link.get();
   }
   protocol::HelloReply hello;

@@ -122,6 +122,8 @@ class Fleet {
   void work();
   void connectOne(const HostName& name, Slot& slot);
   static Result<HostConnection*> resultOf(Slot& slot);
+  [[nodiscard]] Result<std::unique_ptr<ssh::HostLink>> openLink(const Host& host,
+                                                                const CancelToken* cancel);
   [[nodiscard]] Result<void> connect(const Host& host, Slot& slot);
   [[nodiscard]] Result<void> connectShim(const Host& host, Slot& slot);
   [[nodiscard]] Result<void> openShim(HostConnection& connection);
