@@ -98,9 +98,7 @@ int deployExitCode(const ops::DeployOutcome& outcome) {
                               outcome.error->code == Code::kCancelled
                           ? outcome.error->code
                           : Code::kPartial);
-  for (const ops::InstanceFailure& failure : outcome.failures)
-    if (!failure.unreachable) return kExitFailed;
-  return outcome.skipped.empty() ? kExitOk : kExitUnreachable;
+  return failuresExitCode(outcome.failures, outcome.skipped);
 }
 
 struct DeployOptions {
@@ -245,8 +243,7 @@ Json lifecycleJson(ops::Action action, const ops::LifecycleOutcome& outcome, int
 int lifecycleExitCode(const ops::LifecycleOutcome& outcome) {
   if (outcome.error)
     return outcome.error->code == Code::kCancelled ? kExitInterrupted : kExitPartial;
-  if (!outcome.failures.empty()) return kExitFailed;
-  return outcome.skipped.empty() ? kExitOk : kExitUnreachable;
+  return failuresExitCode(outcome.failures, outcome.skipped);
 }
 
 Result<ops::LifecycleRequest> lifecycleRequest(Context& context, ops::Action action,

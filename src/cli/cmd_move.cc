@@ -161,7 +161,7 @@ Json drainJson(const ops::DrainRequest& request, const ops::DrainOutcome& outcom
 
 int drainExitCode(const ops::DrainOutcome& outcome) {
   const int code = movesExitCode(outcome.moved);
-  return code == kExitOk && !outcome.failures.empty() ? kExitFailed : code;
+  return code == kExitOk ? failuresExitCode(outcome.failures, {}) : code;
 }
 
 std::string stuckText(const ops::DrainRequest& request, const ops::DrainOutcome& outcome) {
@@ -233,7 +233,7 @@ Run defineDrain(CLI::App& app) {
 int undrainExitCode(const ops::UndrainOutcome& outcome) {
   if (outcome.error)
     return outcome.error->code == Code::kCancelled ? kExitInterrupted : kExitPartial;
-  return outcome.failures.empty() ? kExitOk : kExitFailed;
+  return failuresExitCode(outcome.failures, {});
 }
 
 Result<int> runUndrain(Context& context, const std::string& name) {

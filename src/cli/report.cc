@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/exit_codes.h"
 #include "model/node_set.h"
 #include "model/signals.h"
 
@@ -34,6 +35,13 @@ Json failureJson(const ops::InstanceFailure& failure) {
           {"problem", failure.problem},
           {"health_answer", failure.health_answer},
           {"exit", failure.exit ? protocol::encode(*failure.exit) : Json()}};
+}
+
+int failuresExitCode(const std::vector<ops::InstanceFailure>& failures,
+                     const std::vector<HostName>& skipped) {
+  for (const ops::InstanceFailure& failure : failures)
+    if (!failure.unreachable) return kExitFailed;
+  return failures.empty() && skipped.empty() ? kExitOk : kExitUnreachable;
 }
 
 std::string foldHosts(const std::vector<HostName>& hosts) {

@@ -19,6 +19,9 @@ std::string exitText(const protocol::ExitReport& exit);
 // What is known of a failed instance: problem, health answer, exit, last output lines.
 std::string failureText(const ops::InstanceFailure& failure);
 Json failureJson(const ops::InstanceFailure& failure);
+// 2 when an instance failed, 4 when all that is wrong is that hosts cannot be reached, else 0.
+int failuresExitCode(const std::vector<ops::InstanceFailure>& failures,
+                     const std::vector<HostName>& skipped);
 
 // "host[1-3]"
 std::string foldHosts(const std::vector<HostName>& hosts);

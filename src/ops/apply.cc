@@ -130,6 +130,7 @@ Result<void> removeUnderLock(Operation& operation, const ApplyRequest& request,
   outcome.skipped = now.skipped;
   if (!done) outcome.error = done.error();
   if (!done || !now.skipped.empty()) return {};
+  operation.reached("forget");
   auto forgotten = updateDesired(operation.registers, now.service,
                                  [](Desired& desired) { desired = Desired{}; });
   if (!forgotten) outcome.error = forgotten.error();

@@ -124,11 +124,15 @@ class ServiceAction {
   Result<void> act(const std::vector<Placed>& batch) {
     switch (request_.action) {
       case Action::kStart:
+        operation_.reached("let go");
         CCTL_CHECK(setHeld(batch, false));
         return startAndPublish(batch);
       case Action::kStop:
+        operation_.reached("withdraw");
         CCTL_CHECK(withdraw(batch));
+        operation_.reached("hold");
         CCTL_CHECK(setHeld(batch, true));
+        operation_.reached("stop");
         return each(batch, [this](const Placed& placed) { return stop(placed); });
       case Action::kReload:
         return each(batch, [this](const Placed& placed) { return sendSignal(placed, SIGHUP); });
@@ -150,8 +154,12 @@ class ServiceAction {
         batch.size(), options, [&](size_t i) { return work(batch[i]); });
     for (size_t i = 0; i < batch.size(); ++i) {
       if (!results[i])
-        outcome_.failures.push_back(
-            {batch[i].instance, batch[i].host, results[i].error().message, "", {}, false});
+        outcome_.failures.push_back({batch[i].instance,
+                                     batch[i].host,
+                                     results[i].error().message,
+                                     "",
+                                     {},
+                                     results[i].error().code == Code::kUnreachable});
       else if (*results[i])
         outcome_.failures.push_back(**results[i]);
       else
@@ -219,7 +227,9 @@ class ServiceAction {
 
   Result<void> startAndPublish(const std::vector<Placed>& batch) {
     ready_.clear();
+    operation_.reached("start");
     CCTL_CHECK(each(batch, [&](const Placed& placed) { return bringUp(placed); }));
+    operation_.reached("publish");
     return changeEndpoints([&](std::vector<Endpoint>& endpoints) {
       for (const Endpoint& endpoint : ready_) {
         std::erase_if(endpoints,
@@ -245,7 +255,9 @@ class ServiceAction {
     CCTL_CHECK(updateEndpoints(operation_.registers, manifest_.service, change));
     std::vector<HostName> hosts;
     for (const Placed& placed : selected_) hosts.push_back(placed.host);
+    operation_.reached("names");
     CCTL_CHECK(pushNames(operation_, {manifest_.service}, hosts));
+    operation_.reached("dependants");
     refreshDependants(operation_, manifest_.service);
     return {};
   }
@@ -354,10 +366,12 @@ class Lifecycle {
     }
     const ChangeRequest change{std::string(actionName(request_.action)), services,
                                request_.lock_wait, "", false};
+    operation_.reached("lock");
     CCTL_CHECK(runChange(operation_, change, [&](Change& begun) {
       return actInOrder(begun, reachable, inOrder(services));
     }));
     if (request_.action == Action::kReload || request_.action == Action::kSignal) return {};
+    operation_.reached("tell hosts");
     outcome_.missed = tellEveryHost(operation_);
     refreshStale(operation_);
     return {};

@@ -183,6 +183,7 @@ class Drain {
   Result<void> choose() {
     CCTL_TRY(std::set<HostName> closed, readDrained(operation_.registers));
     outcome_.was_drained = closed.count(request_.host) != 0;
+    CCTL_TRY(mark_, readHostMark(operation_.registers, request_.host));
     closed.insert(request_.host);
     CCTL_TRY(const AllDesired all, readAllDesired(operation_.registers));
     const Inventory& inventory = operation_.inventory();
@@ -199,7 +200,10 @@ class Drain {
         input.manifest->service, Version(desired.version), desired.spec_digest, {}, std::nullopt};
     for (const Placed& placed : placementOf(moves.service, desired)) {
       if (placed.host != request_.host) continue;
-      if (desired.held.count(placed.instance.index) != 0) {
+      if (wasToBeStopped(placed.instance)) {
+        outcome_.stuck.push_back(
+            {placed.instance, fmt::format("{} was to be stopped before", placed.instance)});
+      } else if (desired.held.count(placed.instance.index) != 0) {
         outcome_.held.push_back(placed.instance);
       } else if (auto to = findNewHost(input, placed)) {
         moves.moves.push_back({placed.instance, placed.host, *to});
@@ -209,6 +213,12 @@ class Drain {
       }
     }
     if (!moves.moves.empty()) services_.push_back(std::move(moves));
+  }
+
+  // A drain that was killed may have noted that it is stopped, and not have stopped it.
+  bool wasToBeStopped(const InstanceId& id) const {
+    return request_.on_stuck == OnStuck::kStop &&
+           std::find(mark_.stopped.begin(), mark_.stopped.end(), id) != mark_.stopped.end();
   }
 
   void chooseGone(const ServiceName& service, const Desired& desired) {
@@ -230,6 +240,7 @@ class Drain {
   Result<void> mark() {
     if (request_.dry_run) return {};
     SystemClock clock;
+    operation_.reached("mark host");
     CCTL_CHECK(updateHostMark(operation_.registers, request_.host, [&](HostMark& mark) {
       if (mark.drained) return;
       mark = {true, operation_.identity.text(), clock.wall(), {}};
@@ -246,6 +257,7 @@ class Drain {
     request.lock_wait = request_.lock_wait;
     for (const Stuck& one : outcome_.stuck)
       request.targets.push_back({one.id.service, one.id.index});
+    operation_.reached("note what is stopped");
     CCTL_CHECK(updateHostMark(operation_.registers, request_.host, [&](HostMark& mark) {
       for (const Stuck& one : outcome_.stuck)
         if (std::find(mark.stopped.begin(), mark.stopped.end(), one.id) == mark.stopped.end())
@@ -270,6 +282,7 @@ class Drain {
     const bool in_vain =
         !first.outcome || (first.outcome->error && first.outcome->error->code == Code::kRolledBack);
     if (!in_vain) return {};
+    operation_.reached("unmark host");
     CCTL_CHECK(updateHostMark(operation_.registers, request_.host,
                               [](HostMark& mark) { mark = HostMark{}; }));
     outcome_.marked = false;
@@ -278,6 +291,7 @@ class Drain {
 
   Operation& operation_;
   const DrainRequest& request_;
+  HostMark mark_;  // as it was before
   std::vector<ServiceMoves> services_;
   DrainOutcome outcome_;
 };
@@ -355,6 +369,7 @@ Result<UndrainOutcome> undrain(Operation& operation, const HostName& host, Milli
     outcome.failures = std::move(started.failures);
     outcome.error = started.error;
   }
+  operation.reached("unmark host");
   CCTL_CHECK(updateHostMark(operation.registers, host, [](HostMark& gone) { gone = HostMark{}; }));
   return outcome;
 }

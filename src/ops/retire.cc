@@ -51,7 +51,9 @@ class Retire {
       return std::move(outcome_);
     }
     const ChangeRequest change{"retire", {service_}, request_.lock_wait, "", false};
+    operation_.reached("lock");
     CCTL_CHECK(runChange(operation_, change, [this](Change& begun) { return underLock(begun); }));
+    operation_.reached("tell hosts");
     auto missed = pushNames(operation_, {}, allHosts(operation_.inventory()));
     if (missed) outcome_.missed = std::move(*missed);
     refreshStale(operation_);
@@ -79,10 +81,13 @@ class Retire {
     change.note(service_, {desired.version, "", {}});
     CCTL_CHECK(withdraw());
     CCTL_CHECK(change.held());
+    operation_.reached("dependants");
     refreshDependants(operation_, service_);
     CCTL_CHECK(change.held());
+    operation_.reached("forget");
     CCTL_CHECK(forgetEverywhere(change));
     CCTL_CHECK(change.held());
+    operation_.reached("delete keys");
     CCTL_CHECK(deleteKeys());
     return ending();
   }
@@ -106,16 +111,20 @@ class Retire {
   // one.
   Result<void> withdraw() {
     CCTL_TRY(const ServiceEndpoints before, readEndpoints(operation_.registers, service_));
+    operation_.reached("mark retired");
     CCTL_CHECK(markRetired(operation_.registers, service_));
+    operation_.reached("withdraw");
     if (!before.endpoints.empty())
       CCTL_CHECK(updateEndpoints(operation_.registers, service_,
                                  [](std::vector<Endpoint>& endpoints) { endpoints.clear(); }));
+    operation_.reached("names");
     operation_.events.phase(fmt::format("withdrawing {} from every host", service_));
     CCTL_TRY(outcome_.missed, pushNames(operation_, {service_}, allHosts(operation_.inventory())));
     return before.endpoints.empty() ? Result<void>() : drain();
   }
 
   Result<void> drain() {
+    operation_.reached("drain");
     operation_.events.phase(fmt::format("draining {}", service_));
     const Deadline end = Deadline::in(std::max(kLeastDrain, longest_drain_));
     CCTL_CHECK(pauseFor(kLeastDrain, operation_.cancel));

@@ -48,9 +48,7 @@ bool contains(const std::vector<InstanceId>& items, const InstanceId& id) {
 }
 
 // The host itself did not answer; what the request did there is not known.
-bool isUnreachable(const Error& error) {
-  return error.code == Code::kUnreachable || error.code == Code::kTimeout;
-}
+bool isUnreachable(const Error& error) { return error.code == Code::kUnreachable; }
 
 InstanceFailure failureOf(const InstanceId& id, const HostName& host, const Error& error) {
   InstanceFailure failure;

@@ -59,7 +59,8 @@ namespace {
 Result<void> waitFor(int event, Deadline deadline, const CancelToken* cancel,
                      const std::string& host) {
   if (cancel && cancel->cancelled()) return fail(Code::kCancelled, "{}: interrupted", host);
-  if (deadline.passed()) return fail(Code::kTimeout, "{}: no answer from the shim in time", host);
+  if (deadline.passed())
+    return fail(Code::kUnreachable, "{}: no answer from the shim in time", host);
   std::array<pollfd, 2> fds = {pollfd{event, POLLIN, 0},
                                pollfd{cancel ? cancel->fd() : -1, POLLIN, 0}};
   if (::poll(fds.data(), fds.size(), deadline.pollTimeout()) < 0 && errno != EINTR)

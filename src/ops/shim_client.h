@@ -45,8 +45,9 @@ class ShimClient {
   };
   using OnItem = std::function<Result<void>(const protocol::Frame&, Upload&)>;
 
-  // One request, one reply. Errors are the shim's own, or kUnreachable (the link was lost: whether
-  // it was done is unknown), kTimeout, kCancelled; each names the host.
+  // One request, one reply. Errors are the shim's own, or kUnreachable (the link was lost, or
+  // nothing came before the deadline: whether it was done is unknown), kCancelled; each names the
+  // host.
   template <typename Reply, typename Request>
   [[nodiscard]] Result<Reply> call(const Request& request, Deadline deadline,
                                    const CancelToken* cancel = nullptr, OnItem on_item = {}) {
