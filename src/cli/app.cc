@@ -214,10 +214,8 @@ std::string typedText(const std::vector<std::string>& arguments) {
   return "clusterctl " + ssh::shellJoin(arguments);
 }
 
-// One line, so that it can also be the last one of a stream.
-std::string errorJson(const Error& error) {
-  return dumpJson({{"format", 1}, {"error", error.message}, {"exit", exitCodeOf(error.code)}}) +
-         "\n";
+Json errorJson(const Error& error) {
+  return {{"format", 1}, {"error", error.message}, {"exit", exitCodeOf(error.code)}};
 }
 
 Result<ParsedLine> parseLine(const std::vector<Command>& table,
@@ -271,7 +269,7 @@ int reportResult(Context& context, const Result<int>& code) {
   fmt::print(
       stderr, "{}\n",
       context.painter().paint(Style::kBad, "clusterctl: " + printable(code.error().message)));
-  if (context.json()) context.print(errorJson(code.error()));
+  if (context.json()) context.printJsonLine(errorJson(code.error()));
   return exitCodeOf(code.error().code);
 }
 
@@ -281,7 +279,7 @@ int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimIma
   auto parsed = parseCommandLine(commandTable(), arguments, &output);
   if (!parsed) {
     fmt::print(stderr, "clusterctl: {}\n", printable(parsed.error().message));
-    if (output != OutputFormat::kText) fmt::print("{}", errorJson(parsed.error()));
+    if (output != OutputFormat::kText) fmt::print("{}\n", dumpJson(errorJson(parsed.error())));
     return exitCodeOf(parsed.error().code);
   }
   if (!parsed->run) {

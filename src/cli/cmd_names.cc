@@ -18,7 +18,7 @@ class NamePrinter {
 
   Result<void> show(const Json& object) {
     if (context_.json()) {
-      context_.print(dumpJson(object) + "\n");
+      context_.printJsonLine(object);
     } else {
       CCTL_TRY(ServiceEndpoints now, parseServiceEndpoints(object));
       context_.print(nameChangeText(SystemClock().wall(), service_, object.value("known", true),

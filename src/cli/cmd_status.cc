@@ -261,7 +261,7 @@ void showBlocks(Context& context, const ops::StatusFeed& feed, const std::vector
   for (int i = 1;; ++i) {
     const WatchedView view = viewOf(feed, hosts);
     if (context.json())
-      context.printJson(shower.json(view));
+      context.printJsonLine(shower.json(view));
     else
       context.print(fmt::format("{}{}\n{}", i == 1 ? "" : "\n", formatTime(view.status.now),
                                 shower.text(view)));

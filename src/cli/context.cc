@@ -153,9 +153,11 @@ void Context::print(const std::string& text) {
 }
 
 void Context::printJson(const Json& result) {
-  const bool lines = globals_.output == OutputFormat::kJsonLines;
-  print((lines ? dumpJson(result) : dumpJsonPretty(result)) + "\n");
+  if (globals_.output == OutputFormat::kJsonLines) return printJsonLine(result);
+  print(dumpJsonPretty(result) + "\n");
 }
+
+void Context::printJsonLine(const Json& object) { print(dumpJson(object) + "\n"); }
 
 void Context::printEither(const Json& result, const std::string& text) {
   if (json())

@@ -73,6 +73,8 @@ class Context {
   void print(const std::string& text);
   // A result as an object: over several lines with json, on one with jsonl.
   void printJson(const Json& result);
+  // One of a stream of objects: on one line with both.
+  void printJsonLine(const Json& object);
   // The one or the other, as was asked for.
   void printEither(const Json& result, const std::string& text);
   // What a dry run would do, "run on host1: ls": a sentence, or {format, dry_run, would}.
