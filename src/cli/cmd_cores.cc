@@ -144,6 +144,11 @@ Error nothingToFetch(Context& context, const CoresView& view, const CoresOptions
   for (const HostName& name : view.hosts)
     if (auto host = (*context.fleet())->await(name)) text += adviceFor(context, **host, target);
   for (const auto& [host, error] : view.errors) text += "\n  " + error.message;
+  const auto& services = (*context.inventory())->services;
+  if (const auto at = services.find(target.service);
+      at != services.end() && at->second.limits.core.value_or(0) == 0)
+    text += fmt::format("\n  its manifest does not ask for cores: {}: limits: {{core: unlimited}}",
+                        at->second.where.file);
   return {Code::kNotFound, text};
 }
 

@@ -150,6 +150,10 @@ class CoresTest(ClusterTest):
         self.assertEqual(c.json("cores")["cores"], [])
         self.assertIn("0 cores on 2 of 2 hosts", c.run("cores").stdout)
         self.assertIn("no core on host[1-2]", c.run("cores", "aborts", "--fetch", "x", check=1).stderr)
+        c.manifest("aborts", MANIFEST.replace("limits: {core: unlimited}\n", ""))
+        self.assertIn("aborts.yaml: limits: {core: unlimited}",
+                      c.run("cores", "aborts", "--fetch", "x", check=1).stderr)
+        c.manifest("aborts", MANIFEST)
         self.crash(c)
 
         by_hand = core_pattern().startswith(("|", "@", "/"))
