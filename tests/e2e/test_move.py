@@ -75,6 +75,16 @@ class MoveTest(SharedCluster):
         self.c.run("undrain", "host1")
         self.assertNotIn("drained", self.c.run("status").stdout)
 
+    def test_what_a_killed_drain_was_to_stop_is_stopped_by_the_next(self):
+        self.deployed("noted", place="{hosts: [host1, host2]}")
+        _, done = self.c.run_faulty(1, "kill", "drain", "-y", "--stop", "host1", name="stop")
+        self.assertEqual(done.returncode, -9)
+        self.assertEqual(len(self.c.processes(1, "services/noted/")), 1)
+        self.c.run("drain", "-y", "--stop", "host1")
+        self.assertEqual(self.c.processes(1, "services/noted/"), [])
+        self.c.run("undrain", "host1")
+        self.assertEqual(self.c.versions("noted"), ["1.0.0", "1.0.0"])
+
     def test_a_move_that_fails_leaves_all_as_it_was(self):
         self.c.web("stays", place="{group: pool, count: 1}", start_timeout="2s")
         start = '[/bin/sh, -c, "[ $CLUSTERCTL_HOST = host1 ] && exec {{release_dir}}/bin/server {{conf_dir}}/app.conf"]'

@@ -183,6 +183,19 @@ class UnreachableTest(SharedCluster):
         self.assertEqual([outcome for outcome, _ in outcomes], ["done", before, "done"])
         self.assertIn("host3", outcomes[1][1])
 
+    def test_a_host_that_is_lost_before_it_is_told_to_stop_is_unreachable_not_failed(self):
+        self.deployed("told", place="{hosts: [host1, host3]}")
+        _, done = self.c.run_faulty(1, "exec", "stop", "-y", "told", name="stop",
+                                    command=self.c.testbed_command("exec", 3, "pkill -KILL sshd"))
+        self.assertEqual(done.returncode, 4, done.stdout + done.stderr)
+        self.assertIn("told/1 on host3", done.stdout)
+        self.c.bed.kill(3)
+        self.c.bed.boot(3)
+        wait_for(lambda: self.c.run("status", check=None).returncode == 0, 60, "host3 is back")
+        self.c.run("stop", "-y", "told")
+        for host in (1, 3):
+            self.assertEqual(self.c.processes(host, "services/told/"), [])
+
     def test_a_host_lost_midway_is_left_out_within_the_budget(self):
         done = self.lose_host3_midway("midway", ", max_unreachable: 1")
         self.assertEqual(done.returncode, 4, done.stdout + done.stderr)
