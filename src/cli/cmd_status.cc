@@ -210,6 +210,8 @@ int exitCodeOfView(const StatusView& view) {
 
 // ---- again and again -------------------------------------------------------------------------
 
+constexpr Millis kRegistryPatience{3'000};
+
 struct WatchOptions {
   std::string target;
   bool watch = false;
@@ -276,9 +278,18 @@ Result<int> runAgain(Context& context, const std::optional<Target>& target,
   if (*interval < Millis(100)) return fail(Code::kUsage, "--interval: 100ms is the least");
   CCTL_TRY(const std::vector<HostName> hosts, context.limitedHosts());
   CCTL_TRY(ops::Operation * operation, context.operation());
+  // Of its own: whoever wants to leave is not to wait until a quorum that is lost is given up.
+  registry::QuorumOptions patience = ops::quorumOptionsOf(operation->inventory());
+  patience.operation = kRegistryPatience;
+  ops::FleetAcceptors acceptors(operation->fleet);
+  registry::QuorumRegisters registers(acceptors, patience);
+  ops::FencedRegisters fenced(registers);
+  ops::Operation watching{operation->fleet,    fenced,
+                          operation->events,   operation->cancel,
+                          operation->identity, operation->reason};
   StatusView last;
   {
-    ops::StatusFeed feed(*operation, hosts, target ? target->service.str() : "", *interval);
+    ops::StatusFeed feed(watching, hosts, target ? target->service.str() : "", *interval);
     feed.await(shower.answers, *interval * shower.answers + Millis(1'000));
     if (!context.json() && LiveScreen::isPossible())
       showLive(context, feed, hosts, shower, *interval, options.number);

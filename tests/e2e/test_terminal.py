@@ -13,7 +13,7 @@ import termios
 import time
 import unittest
 
-from harness import Cluster, namespaces_permitted
+from harness import Cluster, namespaces_permitted, wait_for
 
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?25h\x1b[?1049l"
 
@@ -101,6 +101,20 @@ class TerminalTest(unittest.TestCase):
         terminal.until(r"on 2 of 2 hosts")
         terminal.type("q")
         self.assertEqual(self.ended(terminal), 0)
+
+    def test_q_does_not_wait_for_a_registry_that_is_lost(self):
+        terminal = Terminal(self.c, "status", "--watch", "--interval", "200ms", columns=200)
+        terminal.until(r"2 of 2 instances ready")
+        self.c.bed.kill(1)
+        try:
+            terminal.until(r"what should run is not known")
+            terminal.type("q")
+            before = time.monotonic()
+            self.assertEqual(self.ended(terminal), 0)
+            self.assertLess(time.monotonic() - before, 12)
+        finally:
+            self.c.bed.boot(1)
+            wait_for(lambda: "2 of 2 instances ready" in self.c.run("status", check=None).stdout, 60, "all is back")
 
     def test_elsewhere_views_follow_each_other(self):
         done = self.c.run("status", "--watch", "--interval", "100ms", "-n", "3")
