@@ -155,20 +155,22 @@ inline std::string viewsFile(std::string_view root) {
 inline std::string releaseRecordsDir(std::string_view root) {
   return join(shimStateDir(root), "releases");
 }
-inline std::string releaseRecord(std::string_view root, std::string_view service,
-                                 std::string_view version) {
+inline std::string releaseFile(std::string_view root, std::string_view service,
+                               std::string_view version, std::string_view ending) {
   std::string name(service);
   name += '@';
   name += version;
-  return join(releaseRecordsDir(root), name + ".json");
+  name += ending;
+  return join(releaseRecordsDir(root), name);
+}
+inline std::string releaseRecord(std::string_view root, std::string_view service,
+                                 std::string_view version) {
+  return releaseFile(root, service, version, ".json");
 }
 // Who signed it off, as far as this host was told.
 inline std::string releaseSignatures(std::string_view root, std::string_view service,
                                      std::string_view version) {
-  std::string name(service);
-  name += '@';
-  name += version;
-  return join(releaseRecordsDir(root), name + ".signatures");
+  return releaseFile(root, service, version, ".signatures");
 }
 // Every shim that was placed, by digest, and the link to the one in use.
 inline std::string shimBinDir(std::string_view root) { return join(shimDir(root), "bin"); }
