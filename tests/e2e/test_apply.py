@@ -87,8 +87,8 @@ class ApplyTest(SharedCluster):
                         "name = {{instance.name}}\nthreads = {{vars.threads}}\npassword = {{vars.password}}\n")
         self.c.web("hush", start_timeout="2s", more='vars: {threads: "4", password: swordfish}\nenv: {DSN: "db:{{vars.password}}"}\n'
                                 "secrets: [password]\n")
-        self.change("hush", "app.conf.mustache", "secret.conf.mustache")
-        self.change("hush", '/app.conf"]\n', '/app.conf", "{{vars.password}}"]\n')
+        self.c.edit("hush", "app.conf.mustache", "secret.conf.mustache")
+        self.c.edit("hush", '/app.conf"]\n', '/app.conf", "{{vars.password}}"]\n')
         self.c.release("hush", "1.0.0")
         self.c.run("deploy", "hush", "1.0.0")
         shown = self.c.run("render", "hush").stdout
@@ -97,7 +97,7 @@ class ApplyTest(SharedCluster):
         self.assertIn("password = swordfish", self.c.run("render", "hush", "--show-secrets").stdout)
         self.assertIn("no generated file differs", self.c.run("render", "hush", "--diff").stdout)
 
-        self.change("hush", 'threads: "4", password: swordfish', 'threads: "8", password: hunter22')
+        self.c.edit("hush", 'threads: "4", password: swordfish', 'threads: "8", password: hunter22')
         folded = ("hush/[0-1]: app.conf\n--- app.conf (runs now)\n+++ app.conf (planned)\n@@ -1,3 +1,3 @@\n"
                   " name = hush/0\n-threads = 4\n-password = (old secret)\n"
                   "+threads = 8\n+password = (new secret)\n")
@@ -120,7 +120,7 @@ class ApplyTest(SharedCluster):
         self.assertRegex(events, r"hush/0 start: started bin/server .*/app.conf \(secret\)")
         self.assertNotIn("swordfish", events)
         # Nor does the evidence of a failure.
-        self.change("hush", "password: hunter22", "password: correcthorse")
+        self.c.edit("hush", "password: hunter22", "password: correcthorse")
         self.c.release("hush", "2.0.0", mode="never-ready")
         failed = self.c.run("deploy", "hush", "2.0.0", check=3)
         directory = re.search(r"(?m)^evidence: (.*)$", failed.stdout).group(1)
