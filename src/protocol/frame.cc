@@ -15,6 +15,8 @@ uint32_t numberAt(std::string_view bytes, size_t offset) {
   return number;
 }
 
+constexpr size_t kMaxKept = 256u << 10;
+
 size_t payloadLimit(uint8_t kind) {
   switch (static_cast<FrameKind>(kind)) {
     case FrameKind::kRequest:
@@ -62,9 +64,15 @@ Result<std::optional<Frame>> FrameDecoder::next() {
     return fail(Code::kCorrupt, "broken stream: frame of {} bytes, {} allowed", length,
                 payloadLimit(kind));
   if (rest.size() < kFrameHeadSize + length) return std::nullopt;
+  Frame frame{static_cast<FrameKind>(kind), numberAt(rest, 5),
+              std::string(rest.substr(kFrameHeadSize, length))};
   consumed_ += kFrameHeadSize + length;
-  return Frame{static_cast<FrameKind>(kind), numberAt(rest, 5),
-               std::string(rest.substr(kFrameHeadSize, length))};
+  // The room of a large frame is given back, not kept for as long as the connection lives.
+  if (consumed_ == buffer_.size() && buffer_.capacity() > kMaxKept) {
+    buffer_ = {};
+    consumed_ = 0;
+  }
+  return frame;
 }
 
 }  // namespace cctl::protocol

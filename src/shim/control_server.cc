@@ -29,9 +29,14 @@ constexpr size_t kReadSize = 256u << 10;
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(EventLoop& loop, Fd fd, const ControlServer::Begin& begin,
+  // `buffer`: of kReadSize, for the time of one read.
+  Connection(EventLoop& loop, Fd fd, const ControlServer::Begin& begin, char* buffer,
              std::function<void()> on_closed)
-      : loop_(loop), fd_(std::move(fd)), begin_(begin), on_closed_(std::move(on_closed)) {}
+      : loop_(loop),
+        fd_(std::move(fd)),
+        begin_(begin),
+        buffer_(buffer),
+        on_closed_(std::move(on_closed)) {}
 
   void open() {
     watch_ = loop_.watch(fd_.get(), EPOLLIN, [this](uint32_t events) { onEvents(events); });
@@ -75,11 +80,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   void readSome() {
     if (hang_up_) return;
-    std::string buffer(kReadSize, '\0');
-    const ssize_t got = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
+    const ssize_t got = ::recv(fd_.get(), buffer_, kReadSize, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got <= 0) return close();
-    decoder_.feed(std::string_view(buffer).substr(0, static_cast<size_t>(got)));
+    decoder_.feed(std::string_view(buffer_, static_cast<size_t>(got)));
     takeFrames();
   }
 
@@ -146,7 +150,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
       sent_ += static_cast<size_t>(put);
       stall_.reset();
     }
-    out_.clear();
+    if (out_.capacity() > kCongested)
+      out_ = {};  // a large answer's room is given back
+    else
+      out_.clear();
     sent_ = 0;
     return true;
   }
@@ -184,6 +191,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Fd fd_;
   Watch watch_;
   const ControlServer::Begin& begin_;
+  char* buffer_;
   std::function<void()> on_closed_;
   protocol::FrameDecoder decoder_;
   std::string out_;
@@ -248,7 +256,10 @@ Result<Fd> listenUnix(const std::string& path, mode_t mode) {
 
 ControlServer::ControlServer(EventLoop& loop, std::function<bool(unsigned uid)> is_operator,
                              Begin begin)
-    : loop_(loop), is_operator_(std::move(is_operator)), begin_(std::move(begin)) {}
+    : loop_(loop),
+      is_operator_(std::move(is_operator)),
+      begin_(std::move(begin)),
+      buffer_(new char[kReadSize]) {}  // not zeroed: pages that were never used take no memory
 
 // A connection that has ended is kept until the next turn, and with it the requests that follow the
 // journal or a log: both are gone when the loop is.
@@ -294,7 +305,7 @@ void ControlServer::admit(Fd fd) {
   if (connections_.size() >= kMaxConnections)
     return refuse(fd.get(), "too many connections to this shim; try again");
   const uint64_t id = next_id_++;
-  auto connection = std::make_shared<Connection>(loop_, std::move(fd), begin_,
+  auto connection = std::make_shared<Connection>(loop_, std::move(fd), begin_, buffer_.get(),
                                                  [this, id] { connections_.erase(id); });
   connections_[id] = connection;
   connection->open();

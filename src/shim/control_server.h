@@ -77,6 +77,7 @@ class ControlServer {
   EventLoop& loop_;
   std::function<bool(unsigned uid)> is_operator_;
   Begin begin_;
+  std::unique_ptr<char[]> buffer_;  // what any connection reads goes through it
   Fd socket_;
   Watch watch_;
   Timer rest_;  // while descriptors are short

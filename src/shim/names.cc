@@ -196,10 +196,12 @@ Result<std::vector<std::string>> Names::apply(const std::vector<protocol::NamedS
   std::vector<bool> here;
   for (const protocol::NamedService& service : services) {
     CCTL_CHECK(parseServiceName(service.service));
-    CCTL_TRY(const Json endpoints, parseJson(service.endpoints.text));
-    if (!endpoints.is_array())
+    const std::string& text = service.endpoints.text;
+    if (!text.starts_with('[') || !Json::accept(text))
       return fail(Code::kBadInput, "{}: its endpoints are not a list", service.service);
-    here.push_back(isHere(endpoints, host_));
+    // Taken apart only where they may be ours: others wait to be told.
+    const bool may_be_here = !host_.empty() && text.find('"' + host_ + '"') != std::string::npos;
+    here.push_back(may_be_here && isHere(parseJson(text).value_or(Json::array()), host_));
   }
   std::vector<std::string> applied;
   for (size_t i = 0; i < services.size(); ++i) {

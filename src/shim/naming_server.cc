@@ -19,10 +19,17 @@ class NamingServer::Client {
     watch_ = server_.loop_.watch(fd_.get(), EPOLLIN, [this](uint32_t events) { onEvents(events); });
   }
 
-  void onChange(const std::string& service) {
-    stale_.insert(service);
-    // One that has not taken the last line is told when it has.
-    if (!out_) pump();
+  // Most have taken all that they were told before: then it is one send, and nothing is kept. One
+  // that has not is told when it has.
+  void onChange(const std::string& service, const Line& line) {
+    if (ended_) return;
+    if (out_) {
+      stale_.insert(service);
+      return;
+    }
+    say(line);
+    if (!writeSome()) return end();
+    if (out_) watch_.change(EPOLLOUT);
   }
 
   const std::set<std::string>& watched() const { return watched_; }
@@ -65,7 +72,8 @@ class NamingServer::Client {
       const auto service = name->get<std::string>();
       if (verb[0] == 'w' && watched_.size() >= kMaxWatches && watched_.count(service) == 0)
         return complain("too many watches");
-      if (verb[0] == 'w' && watched_.insert(service).second) server_.watchers_[service].insert(id_);
+      if (verb[0] == 'w' && watched_.insert(service).second)
+        server_.watched_[service].clients.push_back(this);
       return say(server_.lineOf(service));
     }
     complain("say {\"resolve\":\"SERVICE\"} or {\"watch\":\"SERVICE\"}");
@@ -167,33 +175,30 @@ void NamingServer::admit(Fd fd) {
 
 // Made once for all who are told the same. Only of what is watched: anybody may ask for any name.
 NamingServer::Line NamingServer::lineOf(const std::string& service) {
-  if (watchers_.count(service) == 0)
+  const auto watched = watched_.find(service);
+  if (watched == watched_.end())
     return std::make_shared<const std::string>(names_.lineFor(service));
-  auto& known = lines_[service];
-  if (Line line = known.lock()) return line;
+  if (Line line = watched->second.line.lock()) return line;
   auto line = std::make_shared<const std::string>(names_.lineFor(service));
-  known = line;
+  watched->second.line = line;
   return line;
 }
 
 void NamingServer::onChange(const std::string& service) {
-  lines_.erase(service);
-  const auto watchers = watchers_.find(service);
-  if (watchers == watchers_.end()) return;
+  const auto watched = watched_.find(service);
+  if (watched == watched_.end()) return;
+  watched->second.line.reset();
   const Line line = lineOf(service);  // kept until all are told
-  // A client that ends, or watches more, changes neither map before this is over.
-  for (const uint64_t id : watchers->second) clients_.at(id)->onChange(service);
+  // A client that ends, or watches more, does so in a turn of its own.
+  for (Client* client : watched->second.clients) client->onChange(service, line);
 }
 
 void NamingServer::drop(uint64_t id) {
   const auto client = clients_.find(id);
   for (const std::string& service : client->second->watched()) {
-    const auto watchers = watchers_.find(service);
-    watchers->second.erase(id);
-    if (watchers->second.empty()) {
-      watchers_.erase(watchers);
-      lines_.erase(service);
-    }
+    const auto watched = watched_.find(service);
+    std::erase(watched->second.clients, client->second.get());
+    if (watched->second.clients.empty()) watched_.erase(watched);
   }
   clients_.erase(client);
 }

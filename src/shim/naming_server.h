@@ -8,6 +8,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "shim/names.h"
 
@@ -42,9 +43,12 @@ class NamingServer {
   Timer rest_;
   uint64_t next_id_ = 1;
   std::map<uint64_t, std::shared_ptr<Client>> clients_;
-  std::map<std::string, std::set<uint64_t>> watchers_;  // service → clients
-  // The newest line of a service that was told of: until it changes, every reader gets the same.
-  std::map<std::string, std::weak_ptr<const std::string>> lines_;
+  struct Watched {
+    std::vector<Client*> clients;  // of clients_
+    // The newest line that was told: until it changes, every reader gets the same.
+    std::weak_ptr<const std::string> line;
+  };
+  std::map<std::string, Watched> watched_;
 };
 
 }  // namespace cctl::shim

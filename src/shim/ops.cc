@@ -1,5 +1,6 @@
 #include "shim/ops.h"
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +20,8 @@ namespace {
 
 using namespace protocol;  // its messages are what this file is about
 using Kept = std::shared_ptr<cctl::shim::Request>;
+
+constexpr size_t kLarge = 256u << 10;
 
 // A callback that sends the outcome.
 template <typename T>
@@ -105,6 +108,7 @@ std::string Ops::registryProblem() const {
 }
 
 Kept Ops::begin(std::string_view payload, const Responder& responder) {
+  if (payload.size() >= kLarge) trimAtTurnEnd();
   const auto json = parseJson(payload);
   if (!json) {
     responder.error(json.error());
@@ -364,6 +368,16 @@ Kept Ops::acceptor(const AcceptorRequest& request, const Responder& responder) {
   });
   if ((*acceptor_)->hasWork()) flushAtTurnEnd();
   return nullptr;
+}
+
+// Taking a large request apart needs many times its size for a moment, in pieces between which what
+// is kept comes to lie: the allocator gives such pages back only when told to.
+void Ops::trimAtTurnEnd() {
+  if (std::exchange(trim_due_, true)) return;
+  host_.loop.atTurnEnd([this] {
+    trim_due_ = false;
+    ::malloc_trim(0);
+  });
 }
 
 // One sync for all that came in this turn.

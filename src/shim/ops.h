@@ -77,6 +77,7 @@ class Ops {
   // Why this host cannot serve the registry; empty: it does.
   std::string registryProblem() const;
   void flushAtTurnEnd();
+  void trimAtTurnEnd();
 
   Host& host_;
   Supervisor& supervisor_;
@@ -87,6 +88,7 @@ class Ops {
   Views views_;
   std::map<std::string, Handler, std::less<>> handlers_;
   bool flush_due_ = false;
+  bool trim_due_ = false;
 };
 
 }  // namespace cctl::shim
