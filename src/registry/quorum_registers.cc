@@ -88,10 +88,20 @@ class QuorumRegisters::Inbox {
   std::deque<Letter> letters_;
 };
 
-// How many acceptors have not yet said that they heard of a commit. They need not: it saves the
-// next proposer to finish what is finished already.
+// Of commits, for acceptors. They need not know: it saves the next proposer to finish what is
+// finished already. So they go out with the next operation, or at the end: what comes of a commit
+// (whoever is told of the new value) does not queue behind them.
 class QuorumRegisters::Notices {
  public:
+  void hold(Send send) {
+    const std::lock_guard lock(mutex_);
+    held_.push_back(std::move(send));
+  }
+  std::vector<Send> takeHeld() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(held_, {});
+  }
+  // How many acceptors have not yet said that they heard.
   void begin() {
     const std::lock_guard lock(mutex_);
     ++open_;
@@ -108,6 +118,7 @@ class QuorumRegisters::Notices {
  private:
   std::mutex mutex_;
   std::condition_variable none_;
+  std::vector<Send> held_;
   int open_ = 0;
 };
 
@@ -117,16 +128,25 @@ QuorumRegisters::QuorumRegisters(AcceptorLinks& links, QuorumOptions options)
       notices_(std::make_shared<Notices>()),
       view_(Membership{}, randomness_) {}
 
-QuorumRegisters::~QuorumRegisters() { notices_->waitForAll(Millis(100)); }
+QuorumRegisters::~QuorumRegisters() {
+  sendNotices(notices_->takeHeld());
+  notices_->waitForAll(Millis(100));
+}
 
 // ---- running the machines ----------------------------------------------------------------------
+
+void QuorumRegisters::sendNotices(const std::vector<Send>& sends) {
+  for (const Send& send : sends) {
+    notices_->begin();
+    links_.send(send.to.host, send.request,
+                [notices = notices_](const Result<AcceptorReply>&) { notices->end(); });
+  }
+}
 
 void QuorumRegisters::perform(const std::vector<Send>& sends, const std::shared_ptr<Inbox>& inbox) {
   for (const Send& send : sends) {
     if (send.notice) {
-      notices_->begin();
-      links_.send(send.to.host, send.request,
-                  [notices = notices_](const Result<AcceptorReply>&) { notices->end(); });
+      notices_->hold(send);
       continue;
     }
     links_.send(send.to.host, send.request,
@@ -152,6 +172,7 @@ QuorumRegisters::Losses QuorumRegisters::drive(Machine& machine) {
     if (actions.wake) wake = actions.wake;
     perform(actions.sends, inbox);
   };
+  sendNotices(notices_->takeHeld());
   act([&] { return machine.start(now()); });
   while (!machine.finished()) {
     auto letter = inbox->take(std::min(deadline, wake.value_or(deadline)));
@@ -283,6 +304,7 @@ Result<void> QuorumRegisters::begin(bool to_write) {
 // ---- the beginning -----------------------------------------------------------------------------
 
 Identities QuorumRegisters::identities(const std::vector<std::string>& hosts) {
+  sendNotices(notices_->takeHeld());  // else they would name our own writes as open
   const auto inbox = std::make_shared<Inbox>();
   const std::set<std::string> asked = asSet(hosts);
   for (const std::string& host : asked)
@@ -432,7 +454,7 @@ void QuorumRegisters::tellMembers() {
     request.membership = membership;
     sends.push_back({member, std::move(request), true});
   }
-  perform(sends, nullptr);
+  sendNotices(sends);
 }
 
 Result<void> QuorumRegisters::changeMembers(const MembershipChange::Wanted& wanted) {

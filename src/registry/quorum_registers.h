@@ -103,6 +103,7 @@ class QuorumRegisters final : public Registers {
                                     std::unique_lock<std::mutex>& lock);
   void tellMembers();
   void perform(const std::vector<Send>& sends, const std::shared_ptr<Inbox>& inbox);
+  void sendNotices(const std::vector<Send>& sends);
 
   AcceptorLinks& links_;
   const QuorumOptions options_;
