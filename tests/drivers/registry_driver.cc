@@ -2,12 +2,16 @@
 //
 //   registry_driver WHERE write COUNT SIZE      writes one register again and again
 //   registry_driver WHERE fill SERVICES ENDS    endpoints/svc-N of that many services
-//   registry_driver WHERE told COUNT SOCKET     writes, pushes to the first host, until a watcher
-//                                               of its naming socket has it
-//   registry_driver WHERE echo COUNT            bytes through a bare SSH channel and back
+//   registry_driver WHERE told COUNT RUN        writes, pushes to the first host, until a watcher
+//                                               of its naming socket has it; then writes again, and
+//                                               sends as many bytes through a bare channel of the
+//                                               same session, until who listens there has them
 // WHERE: "unix:HOST=CONTROL_SOCKET,…", or the directory of an inventory (SSH sessions).
-// Prints a line for each: two times in nanoseconds of CLOCK_MONOTONIC, before and after.
+// RUN: the first host's directory of sockets, as it is reached from here.
+// Prints a line for each, at the end: two times in nanoseconds of CLOCK_MONOTONIC, before and
+// after.
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -21,6 +25,7 @@
 #include "base/file.h"
 #include "base/version.h"
 #include "model/disk_files.h"
+#include "model/host_paths.h"
 #include "model/load.h"
 #include "ops/fleet_acceptors.h"
 
@@ -171,6 +176,7 @@ struct Where {
   ops::HostConnection& first() { return *must(fleet->await(inventory.registry_hosts.front())); }
 };
 
+// At once: whoever kills a member while this writes reads along.
 void tell(int64_t before, int64_t after) {
   std::cout << before << " " << after << "\n" << std::flush;
 }
@@ -238,37 +244,69 @@ class Watcher {
   std::string heard_;
 };
 
-void told(Where& where, registry::QuorumRegisters& registers, int count, const std::string& path) {
-  Watcher watcher(path);
+// The far end of a bare channel: a socket on the host, at which this process itself listens.
+class Probe {
+ public:
+  Probe(ops::HostConnection& host, const std::string& run) {
+    static constexpr const char* kName = "probe.sock";
+    const std::string path = run + "/" + kName;
+    const Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof address.sun_path) die(path + ": too long for a socket");
+    std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+    ::unlink(path.c_str());
+    if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+        ::chmod(path.c_str(), 0666) != 0 || ::listen(listener.get(), 1) != 0)
+      die(path + ": " + std::strerror(errno));
+    stream_ = must(host.link->openUnixSocket(paths::runDir(host.root) + "/" + kName,
+                                             Deadline::in(Millis(10'000))));
+    fd_.reset(::accept(listener.get(), nullptr, nullptr));
+    ::unlink(path.c_str());
+  }
+  // Returns when the far end has all of it.
+  int64_t carry(const std::string& bytes) {
+    if (!stream_->write(bytes, Deadline::in(Millis(10'000)), nullptr)) die("the channel is gone");
+    char buffer[65536];
+    for (size_t got = 0; got < bytes.size();) {
+      const ssize_t more = ::recv(fd_.get(), buffer, sizeof buffer, 0);
+      if (more <= 0) die("the bare channel ended");
+      got += static_cast<size_t>(more);
+    }
+    return nanos();
+  }
+
+ private:
+  std::unique_ptr<ssh::Stream> stream_;
+  Fd fd_;
+};
+
+// In turns, so that both meet what else a commit makes the machine do.
+void told(Where& where, registry::QuorumRegisters& registers, int count, const std::string& run) {
+  Watcher watcher(run + "/naming.sock");
+  Probe probe(where.first(), run);
   ops::ShimClient& shim = *where.first().shim;
   uint64_t revision = must(registers.read("endpoints/bench")).revision;
-  for (int i = 0; i < count; ++i) {
+  std::vector<std::pair<int64_t, int64_t>> times;
+  for (int i = 0; i < 2 * count; ++i) {
     const JsonText value{endpointsOf("bench", 1 + i % 2)};
     revision = must(registers.write("endpoints/bench", revision, value)).current.revision;
     const int64_t before = nanos();
+    if (i % 2 == 1) {
+      times.emplace_back(before, probe.carry(std::string(value.text.size() + 80, 'x')));
+      continue;
+    }
     shim.send<protocol::Empty>(protocol::NamesPushRequest{{{"bench", revision, value}}},
                                [](const Result<protocol::Empty>&) {});
-    tell(before, watcher.until(revision));
+    times.emplace_back(before, watcher.until(revision));
   }
-}
-
-void echo(Where& where, int count) {
-  auto stream = must(where.first().link->openExecStream("cat", Deadline::in(Millis(10'000))));
-  const std::string bytes(512, 'x');
-  for (int i = 0; i < count; ++i) {
-    const int64_t before = nanos();
-    if (!stream->write(bytes)) die("the channel is gone");
-    char buffer[1024];
-    for (size_t got = 0; got < bytes.size();)
-      got += must(stream->read(buffer, sizeof buffer, Deadline::in(Millis(10'000))));
-    tell(before, nanos());
-  }
+  for (const auto& [before, after] : times) tell(before, after);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 4) die("usage: WHERE write|fill|told|echo COUNT …");
+  if (argc < 4) die("usage: WHERE write|fill|told COUNT …");
   const std::string what = argv[2];
   const int count = numberOf(argv[3]);
   Where where(argv[1]);
@@ -279,9 +317,7 @@ int main(int argc, char** argv) {
     fill(registers, count, numberOf(argv[4]));
   else if (what == "told" && argc == 5)
     told(where, registers, count, argv[4]);
-  else if (what == "echo")
-    echo(where, count);
   else
-    die("usage: WHERE write|fill|told|echo COUNT …");
+    die("usage: WHERE write|fill|told COUNT …");
   return 0;
 }
