@@ -34,6 +34,14 @@ Result<std::map<std::string, uint16_t>> parsePorts(const Json& object) {
   return ports;
 }
 
+// An IP address or a name: whoever writes it into a file or a command need not quote it.
+bool isAddress(std::string_view text) {
+  return !text.empty() && text.size() <= 255 && std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' ||
+           c == ':' || c == '-' || c == '_' || c == '%';
+  });
+}
+
 // A value that does not hold is damage here, not a mistake of the user's.
 Error corrupt(Error error) { return {Code::kCorrupt, "endpoint: " + error.message}; }
 
@@ -71,6 +79,8 @@ Result<Endpoint> parseEndpoint(const Json& json) {
   CCTL_TRY(const std::string version, textMember(json, "version"));
   CCTL_TRY(const std::string state, textMember(json, "state"));
   CCTL_TRY(endpoint.address, textMember(json, "address"));
+  if (!isAddress(endpoint.address))
+    return fail(Code::kCorrupt, "endpoint: \"{}\" is no address", endpoint.address.substr(0, 80));
   CCTL_TRY(endpoint.ports, parsePorts(json));
   CCTL_TRY(endpoint.instance, parseInstanceId(instance).map_error(corrupt));
   CCTL_TRY(endpoint.host, parseHostName(host).map_error(corrupt));

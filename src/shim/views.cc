@@ -68,6 +68,8 @@ std::string mistakeIn(const View& view) {
   return {};
 }
 
+}  // namespace
+
 Result<void> checkViews(const std::vector<View>& views) {
   if (views.size() > kMaxViews) return fail(Code::kBadInput, "more than {} views", kMaxViews);
   for (const View& view : views)
@@ -75,8 +77,6 @@ Result<void> checkViews(const std::vector<View>& views) {
       return fail(Code::kBadInput, "a view that makes no sense: {}", mistake);
   return {};
 }
-
-}  // namespace
 
 // ---- one of them -------------------------------------------------------------------------------
 

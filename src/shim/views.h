@@ -21,6 +21,9 @@ struct ViewLimits {
   Millis haproxy_check{2'000};  // whether it was restarted
 };
 
+// kBadInput for views that make no sense, or whose words could be taken for more than words.
+[[nodiscard]] Result<void> checkViews(const std::vector<protocol::View>& views);
+
 // Watches the names. What fails is journalled as kView, once for each reason.
 class Views {
  public:

@@ -27,6 +27,7 @@
 #include "runner.h"
 #include "shim/cores.h"
 #include "shim/generation_files.h"
+#include "shim/haproxy.h"
 #include "shim/hooks.h"
 #include "shim/identity.h"
 #include "shim/naming_server.h"
@@ -34,6 +35,7 @@
 #include "shim/ops.h"
 #include "shim/proc.h"
 #include "shim/sealed_file.h"
+#include "shim/views.h"
 
 namespace cctl::shim {
 namespace {
@@ -597,6 +599,178 @@ Target identity() {
           }};
 }
 
+// ---- views ----
+
+std::string sampleView(protocol::ViewKind kind) {
+  protocol::View view;
+  view.kind = kind;
+  view.path = kind == protocol::ViewKind::kHaproxy ? "/run/haproxy.sock" : "web.conf";
+  view.services = {"web"};
+  view.port = "main";
+  view.name = "web";
+  if (kind == protocol::ViewKind::kHaproxy) view.servers = {"s1", "s2", "s3"};
+  view.labels = {{"team", "a"}};
+  view.reload = {"/usr/sbin/nginx", "-s", "reload"};
+  Json json = protocol::encode(protocol::ViewsRequest{{view}});
+  json["cluster"] = "demo";
+  for (const char* state : {"ready", "unhealthy", "draining"})
+    json["endpoints"].push_back({{"instance", "web/0"},
+                                 {"host", "h1"},
+                                 {"address", "10.0.0.1"},
+                                 {"ports", {{"main", 21000}, {"admin", 21001}}},
+                                 {"version", "1.0.0"},
+                                 {"state", state}});
+  json["haproxy"] =
+      "1\n# be_id be_name srv_id srv_name srv_addr srv_admin_state srv_port\n3 web 1 s1 - 1 0\n"
+      "3 web 2 s2 10.0.0.1 0 21000\n";
+  return dumpJson(json);
+}
+
+// What ends a word, a line or a statement for somebody.
+void spoil(Json& json, Mutator& mutator) {
+  static const std::vector<std::string> kHostile = {"\n",
+                                                    "\r\n",
+                                                    ";",
+                                                    "}",
+                                                    "{",
+                                                    "\"",
+                                                    "'",
+                                                    "\\",
+                                                    "#",
+                                                    "$(id)",
+                                                    "`id`",
+                                                    "%0a",
+                                                    "\tx",
+                                                    " ",
+                                                    "<<",
+                                                    "],[",
+                                                    "/../",
+                                                    "\x01",
+                                                    "\xff\xfe",
+                                                    "\u2028",
+                                                    "; include /x;",
+                                                    " addr 6.6.6.6",
+                                                    "\nmaster;\n"};
+  if (json.is_structured())
+    for (Json& child : json) spoil(child, mutator);
+  if (json.is_string() && mutator.oneIn(6)) {
+    std::string text = json.get<std::string>();
+    json = text.insert(mutator.below(text.size() + 1), mutator.pick(kHostile));
+  }
+}
+
+bool isTarget(std::string_view text) {
+  const size_t colon = text.rfind(':');
+  if (colon == 0 || colon == std::string_view::npos) return false;
+  for (const char c : text)
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 &&
+        std::string_view(".:-_%[]").find(c) == std::string_view::npos)
+      return false;
+  return text.find_first_not_of("0123456789", colon + 1) == std::string_view::npos;
+}
+
+std::vector<std::string_view> linesOf(std::string_view text) {
+  std::vector<std::string_view> lines;
+  for (size_t end; (end = text.find('\n')) != std::string_view::npos; text.remove_prefix(end + 1))
+    lines.push_back(text.substr(0, end));
+  require(text.empty(), "the last line ends");
+  return lines;
+}
+
+std::string_view without(std::string_view text, std::string_view head, std::string_view tail) {
+  require(
+      text.size() >= head.size() + tail.size() && text.starts_with(head) && text.ends_with(tail),
+      "a line is what it is meant to be");
+  return text.substr(head.size(), text.size() - head.size() - tail.size());
+}
+
+void checkNginx(const std::string& text, const protocol::View& view, size_t most) {
+  const auto lines = linesOf(text);
+  require(lines.size() >= 4 && lines.size() <= 3 + std::max<size_t>(most, 1),
+          "a server for each endpoint, or one that is nowhere");
+  require(lines[0].starts_with("# ") && lines[1] == "upstream " + view.name + " {" &&
+              lines.back() == "}",
+          "one upstream");
+  for (size_t i = 2; i + 1 < lines.size(); ++i) {
+    std::string_view target = without(lines[i], "    server ", ";");
+    if (target.ends_with(" down")) target = without(target, "", " down");
+    require(isTarget(target), "nothing but a server");
+  }
+}
+
+void checkPrometheus(const std::string& text, size_t most) {
+  const auto groups = parseJson(text);
+  require(groups && groups->is_array() && groups->size() <= most, "a list of groups");
+  for (const Json& group : *groups) {
+    require(group.size() == 2 && group["targets"].size() == 1 &&
+                isTarget(group["targets"][0].get<std::string>()),
+            "a target for each group");
+    for (const Json& label : group["labels"]) require(label.is_string(), "labels are text");
+  }
+}
+
+void checkHaproxy(const protocol::View& view, const std::string& answer,
+                  const ShownService& service) {
+  const auto servers = parseServers(answer, view.name);
+  const HaproxyPlan plan =
+      planServers(view, servers.value_or(std::vector<HaproxyServer>()), service);
+  for (const std::string& command : plan.commands) {
+    std::string_view rest = without(command, "set server " + view.name + "/", "");
+    const size_t space = rest.find(' ');
+    require(std::find(view.servers.begin(), view.servers.end(), rest.substr(0, space)) !=
+                view.servers.end(),
+            "servers that the view may use");
+    rest.remove_prefix(space + 1);
+    if (rest.starts_with("state ")) {
+      rest = without(rest, "state ", "");
+      require(rest == "ready" || rest == "drain" || rest == "maint", "a state");
+    } else {
+      std::string target(without(rest, "addr ", ""));
+      const size_t port = target.find(" port ");
+      require(port != std::string::npos, "an address and a port");
+      require(isTarget(target.replace(port, 6, ":")), "nothing but an address and a port");
+    }
+  }
+}
+
+// Names, addresses and labels that would end a statement or a line of who reads the view.
+Target views() {
+  using protocol::ViewKind;
+  Corpus corpus;
+  for (const ViewKind kind :
+       {ViewKind::kPrometheus, ViewKind::kNginx, ViewKind::kHaproxy, ViewKind::kPlain})
+    corpus.push_back(sampleView(kind));
+  for (const std::string& text : corpus) {
+    const auto request = protocol::decode<protocol::ViewsRequest>(*parseJson(text));
+    require(request && checkViews(request->views), "what is spoiled made sense before");
+  }
+  return {corpus, [corpus](const std::string& input, Mutator& mutator) {
+            // Few mutated texts are JSON still: the others are of the corpus, each word in danger.
+            auto json = parseJson(input);
+            if (!json || !json->is_object()) json = parseJson(mutator.pick(corpus));
+            spoil(*json, mutator);
+            const auto request = protocol::decode<protocol::ViewsRequest>(*json);
+            if (!request || !checkViews(request->views)) return;
+            ShownService service{"web", {}};
+            for (const Json& one : json->value("endpoints", Json::array()))
+              if (auto endpoint = parseEndpoint(one)) service.endpoints.push_back(*endpoint);
+            const Json cluster = json->value("cluster", Json());
+            const Json answer = json->value("haproxy", Json());
+            for (const protocol::View& view : request->views) {
+              const std::string text =
+                  viewText(view, cluster.is_string() ? cluster.get<std::string>() : "", {service});
+              const size_t most = service.endpoints.size();
+              if (view.kind == ViewKind::kNginx) checkNginx(text, view, most);
+              if (view.kind == ViewKind::kPrometheus) checkPrometheus(text, most);
+              if (view.kind == ViewKind::kPlain)
+                for (const std::string_view line : linesOf(text))
+                  require(isTarget(line), "a target a line");
+              if (view.kind == ViewKind::kHaproxy)
+                checkHaproxy(view, answer.is_string() ? answer.get<std::string>() : "", service);
+            }
+          }};
+}
+
 Target notification() {
   return {{"READY=1\nSTATUS=fine\n", "WATCHDOG=1", "STOPPING=1\nSTATUS=bye\nMAINPID=7"},
           [](const std::string& input, Mutator&) {
@@ -642,6 +816,7 @@ const fuzz::Targets& targets() {
                                     {"release", release},
                                     {"identity", identity},
                                     {"notification", notification},
+                                    {"views", views},
                                     {"proc", proc}};
   return all;
 }

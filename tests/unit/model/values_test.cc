@@ -32,7 +32,8 @@ TEST_CASE("damaged endpoints are refused") {
       {"instance", "\"s\""},    {"instance", "{}"},         {"ports", "[]"},
       {"ports", "{\"p\":0}"},   {"ports", "{\"p\":65536}"}, {"ports", "{\"p\":-1}"},
       {"ports", "{\"p\":1.5}"}, {"ports", "{\"p\":\"1\"}"}, {"state", "\"up\""},
-      {"version", "\"../x\""}};
+      {"version", "\"../x\""},  {"address", "\"\""},        {"address", "\"a;b\""},
+      {"address", "\"a\\nb\""}, {"address", "\"a b\""}};
   for (const auto& [key, value] : damage) {
     Json bad = good;
     bad[key] = *parseJson(value);
