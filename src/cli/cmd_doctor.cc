@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/doctor_text.h"
 #include "cli/exit_codes.h"
+#include "cli/registry_text.h"
 #include "cli/report.h"
 
 namespace cctl::cli {
@@ -14,12 +15,14 @@ namespace {
 
 struct Examination {
   std::vector<ops::HostExam> exams;
+  Result<ops::RegistryReport> registry;
   std::vector<ops::Finding> findings;
 };
 
 size_t hostsWithFindings(const Examination& examination) {
   std::set<HostName> hosts;
-  for (const ops::Finding& finding : examination.findings) hosts.insert(finding.host);
+  for (const ops::Finding& finding : examination.findings)
+    if (!finding.host.empty()) hosts.insert(finding.host);
   return hosts.size();
 }
 
@@ -28,10 +31,12 @@ std::string examinationText(Context& context, const Examination& examination) {
   for (const ops::Finding& finding : examination.findings) {
     const FindingText words = findingText(**context.inventory(), finding);
     const Style style = finding.level == ops::Level::kBad ? Style::kBad : Style::kWarn;
-    text += context.painter().paint(style, fmt::format("{}: {}: {}", finding.host, words.check,
-                                                       printable(words.problem))) +
+    const std::string whose = finding.host.empty() ? "registry" : finding.host.str();
+    text += context.painter().paint(
+                style, fmt::format("{}: {}: {}", whose, words.check, printable(words.problem))) +
             fmt::format("\n    do: {}\n", printable(words.mend));
   }
+  if (examination.registry) text += quorumText(*examination.registry);
   return text +
          fmt::format("doctor: {} on {} of {}\n", counted(examination.findings.size(), "finding"),
                      hostsWithFindings(examination), counted(examination.exams.size(), "host"));
@@ -49,16 +54,22 @@ Json examinationJson(const Inventory& inventory, const Examination& examination)
   }
   for (const ops::Finding& finding : examination.findings) {
     const FindingText words = findingText(inventory, finding);
-    findings.push_back({{"host", finding.host.str()},
+    findings.push_back({{"host", finding.host.empty() ? Json() : Json(finding.host.str())},
                         {"check", words.check},
                         {"level", finding.level == ops::Level::kBad ? "bad" : "warning"},
                         {"problem", words.problem},
                         {"do", words.mend}});
   }
-  return {{"format", 1}, {"hosts", hosts}, {"findings", findings}};
+  const Result<ops::RegistryReport>& registry = examination.registry;
+  return {
+      {"format", 1},
+      {"hosts", hosts},
+      {"registry", registry ? registryJson(*registry) : Json{{"error", registry.error().message}}},
+      {"findings", findings}};
 }
 
-// 2 when something is bad; 4 when all that is bad is that hosts cannot be reached.
+// 2 when something is bad; 4 when all that is bad is that hosts cannot be reached, and what comes
+// of that for the registry.
 int exitCodeOfFindings(const std::vector<ops::Finding>& findings) {
   std::set<HostName> unreachable;
   for (const ops::Finding& finding : findings)
@@ -66,7 +77,8 @@ int exitCodeOfFindings(const std::vector<ops::Finding>& findings) {
   int code = kExitOk;
   for (const ops::Finding& finding : findings) {
     if (finding.level != ops::Level::kBad) continue;
-    if (unreachable.count(finding.host) == 0) return kExitFailed;
+    const bool follows = finding.trouble == ops::Trouble::kNoQuorum && !unreachable.empty();
+    if (unreachable.count(finding.host) == 0 && !follows) return kExitFailed;
     code = kExitUnreachable;
   }
   return code;
@@ -77,11 +89,14 @@ Result<int> runDoctor(Context& context) {
   CCTL_TRY(const std::vector<HostName> hosts, context.limitedHosts());
   CCTL_TRY(ops::Fleet * fleet, context.fleet());
   context.progress().phase("looking at " + counted(hosts.size(), "host"));
-  Examination examination;
-  examination.exams = ops::examineHosts(*fleet, hosts, &context.cancel());
+  CCTL_TRY(registry::QuorumRegisters * registers, context.registers());
+  Examination examination{
+      ops::examineHosts(*fleet, hosts, &context.cancel()), ops::examineRegistry(*registers), {}};
   for (const ops::HostExam& exam : examination.exams)
     for (ops::Finding& finding : ops::findTroubles(*inventory, exam, kVersion))
       examination.findings.push_back(std::move(finding));
+  for (ops::Finding& finding : ops::findRegistryTroubles(examination.registry, hosts))
+    examination.findings.push_back(std::move(finding));
   if (context.cancel().cancelled()) return kExitInterrupted;
   if (context.json())
     context.printJson(examinationJson(*inventory, examination));

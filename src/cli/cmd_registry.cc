@@ -5,6 +5,7 @@
 
 #include "cli/command.h"
 #include "cli/exit_codes.h"
+#include "cli/registry_text.h"
 #include "cli/report.h"
 #include "model/node_set.h"
 #include "ops/registry_care.h"
@@ -39,32 +40,6 @@ void tellInventory(Context& context, const Inventory& inventory, const Membershi
 
 // ---- status ------------------------------------------------------------------------------------
 
-Json memberJson(const ops::MemberReport& report) {
-  Json json = {{"host", report.member.host},
-               {"acceptor", report.member.acceptor},
-               {"role", report.role},
-               {"state", ops::memberStateName(report.state)},
-               {"epoch", report.epoch.text()},
-               {"registers", report.registers},
-               {"uncommitted", report.uncommitted}};
-  if (!report.why.empty()) json["problem"] = report.why;
-  return json;
-}
-
-Json reportJson(const ops::RegistryReport& report) {
-  Json members = Json::array();
-  for (const ops::MemberReport& member : report.members) members.push_back(memberJson(member));
-  Json json = {{"format", 1},
-               {"founded", report.membership.has_value()},
-               {"quorum", report.quorum},
-               {"members", members}};
-  if (!report.membership) return json;
-  json["cluster_id"] = report.membership->cluster;
-  json["epoch"] = report.membership->epoch.text();
-  json["changing"] = report.membership->old.has_value();
-  return json;
-}
-
 int exitOf(const ops::RegistryReport& report) {
   if (report.membership && !report.quorum) return kExitNoQuorum;
   int code = kExitOk;
@@ -77,19 +52,8 @@ int exitOf(const ops::RegistryReport& report) {
   return code;
 }
 
-std::string quorumText(const ops::RegistryReport& report) {
-  const auto usable = std::count_if(report.members.begin(), report.members.end(), [](auto& one) {
-    return one.state == ops::MemberState::kOk || one.state == ops::MemberState::kBehind;
-  });
-  return fmt::format("registry: {} of {} members usable, {}; epoch {}{}\n", usable,
-                     report.members.size(), report.quorum ? "quorum" : "NO QUORUM",
-                     report.membership->epoch.text(),
-                     report.membership->old ? ", members are being changed" : "");
-}
-
 std::string reportText(Context& context, const ops::RegistryReport& report) {
-  if (!report.membership)
-    return "registry: not founded yet; the first changing command does that\n";
+  if (!report.membership) return quorumText(report);
   Table table({"MEMBER", "STATE", "EPOCH", "REGISTERS", "UNCOMMITTED", "ACCEPTOR"});
   std::string problems;
   for (const ops::MemberReport& member : report.members) {
@@ -109,7 +73,9 @@ std::string reportText(Context& context, const ops::RegistryReport& report) {
 Result<int> runStatus(Context& context) {
   CCTL_TRY(registry::QuorumRegisters * registers, context.registers());
   CCTL_TRY(const ops::RegistryReport report, ops::examineRegistry(*registers));
-  context.printEither(reportJson(report), reportText(context, report));
+  Json json = registryJson(report);
+  json["format"] = 1;
+  context.printEither(json, reportText(context, report));
   if (report.membership) tellInventory(context, **context.inventory(), *report.membership);
   return exitOf(report);
 }

@@ -22,6 +22,11 @@ std::string withoutHost(const Finding& finding) {
   return text;
 }
 
+std::string oneLine(std::string text) {
+  for (size_t at; (at = text.find('\n')) != std::string::npos;) text.replace(at, 1, " ");
+  return text;
+}
+
 // Errors of the connection end with the way out, behind a line end or "; ".
 FindingText unreachable(const Finding& finding) {
   const std::string text = withoutHost(finding);
@@ -36,9 +41,7 @@ FindingText unreachable(const Finding& finding) {
         "see that the host is up and that `ssh` to it works from here; then "
         "clusterctl -v ping -l {}",
         finding.host);
-  for (std::string* one : {&problem, &mend})
-    for (size_t at; (at = one->find('\n')) != std::string::npos;) one->replace(at, 1, " ");
-  return {"ssh", std::move(problem), std::move(mend)};
+  return {"ssh", oneLine(std::move(problem)), oneLine(std::move(mend))};
 }
 
 FindingText room(const Finding& finding, const Inventory& inventory, bool inodes) {
@@ -167,6 +170,18 @@ FindingText findingText(const Inventory& inventory, const Finding& finding) {
     case Trouble::kNoRegistry:
       return {"registry", "it keeps the registry: " + finding.detail,
               "mend this host first: nothing can be changed without the registry"};
+    case Trouble::kOtherDisk:
+      return {"registry", "its registry state was lost or is another's: it counts as absent",
+              fmt::format("clusterctl registry members replace {}", finding.host)};
+    case Trouble::kNoQuorum:
+      return {"quorum", oneLine("nothing can be changed: " + finding.detail),
+              "bring members back (`clusterctl registry status` says which); only when a majority "
+              "is lost for ever: clusterctl registry recover"};
+    case Trouble::kMembersChanging:
+      return {"quorum",
+              fmt::format("a change of its members was begun and has not ended, epoch {}",
+                          finding.detail),
+              "if no command is at it now, it was cut short; clusterctl sync ends it"};
     case Trouble::kNoBootHook:
     case Trouble::kBadBootHook:
       return bootHook(finding);

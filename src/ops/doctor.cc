@@ -246,6 +246,29 @@ std::vector<HostExam> examineHosts(Fleet& fleet, const std::vector<HostName>& ho
   return exams;
 }
 
+std::vector<Finding> findRegistryTroubles(const Result<RegistryReport>& registry,
+                                          const std::vector<HostName>& hosts) {
+  const auto of = [](const std::string& host, Trouble trouble, Level level, std::string detail) {
+    return Finding{HostName(host), trouble, level, std::move(detail), {}, 0, 0};
+  };
+  if (!registry) return {of("", Trouble::kNoQuorum, Level::kBad, registry.error().message)};
+  std::vector<Finding> findings;
+  if (!registry->membership) return findings;
+  if (!registry->quorum)
+    findings.push_back(
+        of("", Trouble::kNoQuorum, Level::kBad,
+           fmt::format("{} of {} members usable, {} are a majority", registry->usable(),
+                       registry->members.size(), registry->majority())));
+  if (registry->membership->old)
+    findings.push_back(
+        of("", Trouble::kMembersChanging, Level::kWarning, registry->membership->epoch.text()));
+  for (const MemberReport& member : registry->members)
+    if (member.state == MemberState::kOtherDisk &&
+        std::find(hosts.begin(), hosts.end(), HostName(member.member.host)) != hosts.end())
+      findings.push_back(of(member.member.host, Trouble::kOtherDisk, Level::kBad, member.why));
+  return findings;
+}
+
 std::vector<Finding> findTroubles(const Inventory& inventory, const HostExam& exam,
                                   const std::string& version) {
   return Judge(inventory, exam, version).judge();

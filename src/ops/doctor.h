@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ops/operation.h"
+#include "ops/registry_care.h"
 
 namespace cctl::ops {
 
@@ -30,6 +31,9 @@ enum class Trouble {
   kShimRefuses,       // detail: the error
   kOldShim,           // detail: its version
   kNoRegistry,        // of a registry host; detail: why
+  kOtherDisk,         // of a member of the registry; detail: why
+  kNoQuorum,          // of no host: the registry's; detail: why
+  kMembersChanging,   // of no host; detail: the epoch
   kNoBootHook,        // detail: why
   kBadBootHook,       // names: what kind; detail: why it will not work
   kDiskFull,          // amount: bytes free, limit: of how many
@@ -51,7 +55,7 @@ enum class Trouble {
 enum class Level { kWarning, kBad };
 
 struct Finding {
-  HostName host;
+  HostName host;  // empty: of the whole cluster
   Trouble trouble;
   Level level = Level::kWarning;
   std::string detail;
@@ -69,5 +73,9 @@ constexpr Millis kClockWarn{1'000}, kClockBad{5'000};
 // In the order of the enumeration. `version` is clusterctl's own.
 std::vector<Finding> findTroubles(const Inventory& inventory, const HostExam& exam,
                                   const std::string& version);
+// What is wrong with the registry as a whole, and with those of its members that are among `hosts`
+// beyond what a look at the host shows.
+std::vector<Finding> findRegistryTroubles(const Result<RegistryReport>& registry,
+                                          const std::vector<HostName>& hosts);
 
 }  // namespace cctl::ops

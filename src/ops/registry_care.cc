@@ -119,6 +119,22 @@ MemberReport judgeMember(const Membership& membership, const Member& member,
   return report;
 }
 
+namespace {
+
+bool takesPart(const MemberReport& member) {
+  return member.state == MemberState::kOk || member.state == MemberState::kBehind;
+}
+
+}  // namespace
+
+size_t RegistryReport::usable() const {
+  return static_cast<size_t>(std::count_if(members.begin(), members.end(), takesPart));
+}
+
+size_t RegistryReport::majority() const {
+  return membership ? registry::quorumSize(membership->now) : 0;
+}
+
 Result<RegistryReport> examineRegistry(registry::QuorumRegisters& registers) {
   RegistryReport report;
   CCTL_TRY(report.membership, registers.membership());
@@ -132,7 +148,7 @@ Result<RegistryReport> examineRegistry(registry::QuorumRegisters& registers) {
   report.quorum = registry::isQuorum(*report.membership, [&](const Member& member) {
     const auto at = std::find_if(report.members.begin(), report.members.end(),
                                  [&](const MemberReport& one) { return one.member == member; });
-    return at->state == MemberState::kOk || at->state == MemberState::kBehind;
+    return takesPart(*at);
   });
   return report;
 }

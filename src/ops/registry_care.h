@@ -34,6 +34,9 @@ struct RegistryReport {
   std::optional<registry::Membership> membership;  // none: not founded yet
   std::vector<MemberReport> members;
   bool quorum = false;
+
+  size_t usable() const;    // members that take part
+  size_t majority() const;  // of `now`, that must; of `old` too while members change
 };
 
 // Asks every member. kNoQuorum when nobody who answers knows of a registry, and not all answer.

@@ -77,6 +77,44 @@ TEST_CASE("doctor: a host that cannot be used, and what it keeps") {
   CHECK(findings[1].level == Level::kBad);
 }
 
+TEST_CASE("doctor: the registry as a whole") {
+  const std::vector<HostName> hosts{HostName("h1"), HostName("h2"), HostName("h3")};
+  RegistryReport report;
+  CHECK(findRegistryTroubles(report, hosts).empty());  // not founded yet
+  registry::Membership membership;
+  membership.epoch = {1, 1};
+  for (const char* host : {"h1", "h2", "h3"}) {
+    membership.now.members.push_back({host, std::string("of-") + host});
+    report.members.push_back(
+        {membership.now.members.back(), "member", MemberState::kOk, "", {}, 0, 0, ""});
+  }
+  report.membership = membership;
+  report.quorum = true;
+  CHECK(findRegistryTroubles(report, hosts).empty());
+  CHECK(report.usable() == 3);
+  CHECK(report.majority() == 2);
+
+  report.members[2].state = MemberState::kOtherDisk;
+  auto findings = findRegistryTroubles(report, hosts);
+  REQUIRE(findings.size() == 1);
+  CHECK(findings[0].trouble == Trouble::kOtherDisk);
+  CHECK(findings[0].host == HostName("h3"));
+  CHECK(findRegistryTroubles(report, {HostName("h1")}).empty());
+
+  report.members[1].state = MemberState::kUnreachable;
+  report.quorum = false;
+  report.membership->old = membership.now;
+  findings = findRegistryTroubles(report, {});
+  REQUIRE(findings.size() == 2);
+  CHECK(findings[0].trouble == Trouble::kNoQuorum);
+  CHECK(findings[0].level == Level::kBad);
+  CHECK(findings[0].detail == "1 of 3 members usable, 2 are a majority");
+  CHECK(findings[1].trouble == Trouble::kMembersChanging);
+  findings = findRegistryTroubles(fail(Code::kNoQuorum, "nobody answers"), {});
+  REQUIRE(findings.size() == 1);
+  CHECK(findings[0].detail == "nobody answers");
+}
+
 TEST_CASE("doctor: an older shim, by version or because it knows no doctor") {
   HostExam exam = healthy();
   exam.hello.version = "0.0.9";
