@@ -120,7 +120,7 @@ std::string evidenceDirectory(const DeployOptions& options) {
 
 Result<ops::DeployRequest> deployRequest(Context& context, const DeployOptions& options) {
   ops::DeployRequest request;
-  CCTL_TRY(request.service, parseServiceName(options.service));
+  CCTL_TRY(request.service, asUsage(parseServiceName(options.service)));
   CCTL_TRY(const Inventory* inventory, context.inventory());
   CCTL_CHECK(inventory->service(options.service));
   CCTL_TRY(request.lock_wait, context.lockWait());
@@ -152,7 +152,7 @@ int showDeploy(Context& context, const ops::DeployRequest& request,
 
 Result<int> runDeploy(Context& context, const DeployOptions& options) {
   CCTL_TRY(ops::DeployRequest request, deployRequest(context, options));
-  CCTL_TRY(request.version, parseVersion(options.version));
+  CCTL_TRY(request.version, asUsage(parseVersion(options.version)));
   CCTL_TRY(const Inventory* inventory, context.inventory());
   CCTL_TRY(const ops::ReleaseSource release,
            ops::loadRelease(*inventory, request.service, request.version, SystemClock().wall()));
@@ -187,7 +187,7 @@ Result<int> runRollback(Context& context, const DeployOptions& options) {
   CCTL_TRY(ops::DeployRequest request, deployRequest(context, options));
   std::optional<Version> version;
   if (!options.version.empty()) {
-    CCTL_TRY(version, parseVersion(options.version));
+    CCTL_TRY(version, asUsage(parseVersion(options.version)));
   }
   CCTL_TRY(ops::Operation * operation, context.operation());
   CCTL_TRY(const ops::RollbackOutcome outcome, ops::rollback(*operation, request, version));
@@ -251,7 +251,7 @@ Result<ops::LifecycleRequest> lifecycleRequest(Context& context, ops::Action act
   ops::LifecycleRequest request;
   request.action = action;
   for (const std::string& text : options.targets) {
-    CCTL_TRY(const Target target, parseTarget(text));
+    CCTL_TRY(const Target target, asUsage(parseTarget(text)));
     request.targets.push_back(target);
   }
   CCTL_TRY(const Inventory* inventory, context.inventory());

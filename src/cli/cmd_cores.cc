@@ -203,7 +203,7 @@ Result<int> fetchOne(Context& context, const Target& target, const CoresOptions&
 Result<int> runCores(Context& context, const CoresOptions& options) {
   std::optional<Target> target;
   if (!options.target.empty()) {
-    CCTL_TRY(target, parseTarget(options.target));
+    CCTL_TRY(target, asUsage(parseTarget(options.target)));
     CCTL_TRY(const Inventory* inventory, context.inventory());
     CCTL_CHECK(inventory->service(target->service.str()));
   }

@@ -273,9 +273,9 @@ void printDifferences(Context& context, const std::vector<RenderedInstance>& all
 
 Result<int> runRender(Context& context, const RenderOptions& options) {
   CCTL_TRY(const Inventory* inventory, context.inventory());
-  CCTL_TRY(const Target target, parseTarget(options.target));
+  CCTL_TRY(const Target target, asUsage(parseTarget(options.target)));
   CCTL_TRY(const Manifest* manifest, inventory->service(target.service.str()));
-  if (!options.version.empty()) CCTL_CHECK(parseVersion(options.version));
+  if (!options.version.empty()) CCTL_CHECK(asUsage(parseVersion(options.version)));
   const bool diff = context.globals().diff;
   if (diff && (options.sample || options.show_secrets))
     return fail(Code::kUsage,

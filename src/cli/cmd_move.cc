@@ -88,7 +88,7 @@ Result<std::optional<HostName>> hostNamed(Context& context, const std::string& n
 
 Result<int> runMigrate(Context& context, const MigrateOptions& options) {
   ops::MigrateRequest request;
-  CCTL_TRY(request.target, parseTarget(options.target));
+  CCTL_TRY(request.target, asUsage(parseTarget(options.target)));
   CCTL_TRY(request.from, hostNamed(context, options.from));
   CCTL_TRY(request.to, hostNamed(context, options.to));
   CCTL_TRY(request.lock_wait, context.lockWait());

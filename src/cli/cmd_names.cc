@@ -5,6 +5,7 @@
 #include "cli/command.h"
 #include "cli/exit_codes.h"
 #include "cli/names_text.h"
+#include "cli/report.h"
 #include "ops/watch_name.h"
 
 namespace cctl::cli {
@@ -47,7 +48,7 @@ Result<std::vector<HostName>> hostsToAsk(Context& context) {
 }
 
 Result<int> runWatch(Context& context, const std::string& name) {
-  CCTL_TRY(const ServiceName service, parseServiceName(name));
+  CCTL_TRY(const ServiceName service, asUsage(parseServiceName(name)));
   CCTL_TRY(const std::vector<HostName> hosts, hostsToAsk(context));
   CCTL_TRY(ops::Fleet * fleet, context.fleet());
   fleet->begin(hosts, ops::Need::kShim);

@@ -91,7 +91,7 @@ Json clusterJson(const Context& context, const ops::ClusterPlan& plan) {
 Result<ops::ApplyRequest> applyRequest(Context& context, const PlanOptions& options) {
   ops::ApplyRequest request;
   if (!options.service.empty()) {
-    CCTL_TRY(request.service, parseServiceName(options.service));
+    CCTL_TRY(request.service, asUsage(parseServiceName(options.service)));
   }
   CCTL_TRY(request.lock_wait, context.lockWait());
   request.skip_unreachable = options.skip_unreachable;

@@ -70,7 +70,7 @@ std::string lockText(const ops::LockState& lock, WallTime now) {
 
 Result<std::vector<ops::LockState>> locksOf(ops::Operation& operation, const std::string& service) {
   if (service.empty()) return ops::readAllLocks(operation.registers);
-  CCTL_TRY(const ServiceName name, parseServiceName(service));
+  CCTL_TRY(const ServiceName name, asUsage(parseServiceName(service)));
   CCTL_TRY(auto lock, ops::readLock(operation.registers, name.str()));
   std::vector<ops::LockState> locks;
   if (lock) locks.push_back(std::move(*lock));
@@ -99,7 +99,7 @@ Run defineLockShow(CLI::App& app) {
 }
 
 Result<int> runLockBreak(Context& context, const std::string& text) {
-  CCTL_TRY(const ServiceName service, parseServiceName(text));
+  CCTL_TRY(const ServiceName service, asUsage(parseServiceName(text)));
   CCTL_TRY(ops::Operation * operation, registersOnly(context));
   const auto lock = ops::readLock(operation->registers, service.str());
   if (lock && !*lock) return fail(Code::kNotFound, "{}: no operation is in progress", service);
@@ -147,7 +147,7 @@ Result<std::vector<ServiceHistory>> readHistories(Context& context, const Histor
   if (options.service.empty()) {
     CCTL_TRY(services, ops::servicesWithHistory(operation->registers));
   } else {
-    CCTL_TRY(const ServiceName service, parseServiceName(options.service));
+    CCTL_TRY(const ServiceName service, asUsage(parseServiceName(options.service)));
     services = {service};
   }
   std::vector<ServiceHistory> all;

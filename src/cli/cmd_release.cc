@@ -42,8 +42,8 @@ Json releaseJson(const ReleaseInfo& info) {
 }
 
 Result<int> runAdd(Context& context, const ReleaseOptions& options) {
-  CCTL_TRY(const ServiceName service, parseServiceName(options.service));
-  CCTL_TRY(const Version version, parseVersion(options.version));
+  CCTL_TRY(const ServiceName service, asUsage(parseServiceName(options.service)));
+  CCTL_TRY(const Version version, asUsage(parseVersion(options.version)));
   CCTL_TRY(const release::ReleaseStore store, storeOf(context));
   if (!(*context.inventory())->findService(service))
     context.progress().warning(service.str(), "the inventory has no manifest of this service yet");
@@ -79,7 +79,7 @@ Result<int> runList(Context& context, const ReleaseOptions& options) {
   CCTL_TRY(const release::ReleaseStore store, storeOf(context));
   std::optional<ServiceName> service;
   if (!options.service.empty()) {
-    CCTL_TRY(service, parseServiceName(options.service));
+    CCTL_TRY(service, asUsage(parseServiceName(options.service)));
   }
   CCTL_TRY(const release::StoreListing listing, store.list(service));
   Json list = Json::array();
@@ -109,8 +109,8 @@ Run defineList(CLI::App& app) {
 }
 
 Result<ReleaseInfo> loadNamed(const release::ReleaseStore& store, const ReleaseOptions& options) {
-  CCTL_TRY(const ServiceName service, parseServiceName(options.service));
-  CCTL_TRY(const Version version, parseVersion(options.version));
+  CCTL_TRY(const ServiceName service, asUsage(parseServiceName(options.service)));
+  CCTL_TRY(const Version version, asUsage(parseVersion(options.version)));
   return store.load(service, version);
 }
 

@@ -68,7 +68,7 @@ struct ClientsOptions {
 
 Result<ops::ClientsRequest> clientsRequest(const ClientsOptions& options) {
   ops::ClientsRequest request;
-  CCTL_TRY(request.service, parseServiceName(options.service));
+  CCTL_TRY(request.service, asUsage(parseServiceName(options.service)));
   auto watch = parseDuration(options.watch);
   if (!watch) return fail(Code::kUsage, "--for: {}", watch.error().message);
   request.watch = *watch;
@@ -210,7 +210,7 @@ Result<void> mayRetire(Context& context, const ServiceName& service, const Retir
 }
 
 Result<int> runRetire(Context& context, const RetireOptions& options) {
-  CCTL_TRY(const ServiceName service, parseServiceName(options.service));
+  CCTL_TRY(const ServiceName service, asUsage(parseServiceName(options.service)));
   CCTL_TRY(const Inventory* inventory, context.inventory());
   CCTL_TRY(ops::Operation * operation, context.operation());
   CCTL_TRY(const ops::RetireView view, ops::examineRetire(*operation, service));

@@ -30,8 +30,8 @@ struct Named {
 // The release, and why it is not what was added; its records damaged is one of the reasons.
 Result<Named> loadNamed(Context& context, const SignOptions& options) {
   CCTL_TRY(const Inventory* inventory, context.inventory());
-  CCTL_TRY(const ServiceName service, parseServiceName(options.service));
-  CCTL_TRY(const Version version, parseVersion(options.version));
+  CCTL_TRY(const ServiceName service, asUsage(parseServiceName(options.service)));
+  CCTL_TRY(const Version version, asUsage(parseVersion(options.version)));
   ReleaseStore store(inventory->releases);
   auto info = store.load(service, version);
   if (!info && info.error().code == Code::kCorrupt) info.error().code = Code::kRefused;

@@ -196,7 +196,7 @@ Json statusJson(Context& context, const StatusView& view, const std::optional<Ta
 
 Result<std::optional<Target>> parseOptionalTarget(Context& context, const std::string& text) {
   if (text.empty()) return std::optional<Target>();
-  CCTL_TRY(const Target target, parseTarget(text));
+  CCTL_TRY(const Target target, asUsage(parseTarget(text)));
   CCTL_TRY(const Inventory* inventory, context.inventory());
   CCTL_CHECK(inventory->service(target.service.str()));
   return std::optional<Target>(target);

@@ -103,7 +103,7 @@ Result<std::vector<Placed>> placedInstances(ops::Operation& operation, const Tar
 }
 
 Result<int> runLogs(Context& context, const LogsOptions& options) {
-  CCTL_TRY(const Target target, parseTarget(options.target));
+  CCTL_TRY(const Target target, asUsage(parseTarget(options.target)));
   CCTL_CHECK((*context.inventory())->service(target.service.str()));
   CCTL_TRY(ops::Operation * operation, context.operation());
   CCTL_TRY(const std::vector<Placed> placed, placedInstances(*operation, target));
@@ -241,7 +241,7 @@ Result<ServiceEndpoints> resolve(ops::Operation& operation, const ServiceName& s
 }
 
 Result<int> runResolve(Context& context, const ResolveOptions& options) {
-  CCTL_TRY(const ServiceName service, parseServiceName(options.name));
+  CCTL_TRY(const ServiceName service, asUsage(parseServiceName(options.name)));
   CCTL_TRY(ops::Operation * operation, context.operation());
   CCTL_TRY(const ServiceEndpoints endpoints, resolve(*operation, service, options.consistent));
   if (endpoints.revision == 0)

@@ -13,6 +13,14 @@
 
 namespace cctl::cli {
 
+// Of a word of the command line, where a malformed name is the caller's slip (kUsage) and not the
+// inventory's (kBadInput).
+template <typename T>
+Result<T> asUsage(Result<T> parsed) {
+  if (!parsed && parsed.error().code == Code::kBadInput) parsed.error().code = Code::kUsage;
+  return parsed;
+}
+
 // "exit status 3", "signal KILL", with ", core dumped"; "an exit that nobody saw".
 std::string exitText(const protocol::ExitReport& exit);
 

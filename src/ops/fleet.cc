@@ -126,7 +126,7 @@ void Fleet::connectOne(const HostName& name, Slot& slot) {
   slot.connection.name = name;
   const Host* host = inventory_.findHost(name);
   const Result<void> outcome =
-      host ? connect(*host, slot)
+      host ? connect(*host, slot, cancel_)
            : Result<void>(fail(Code::kBadInput, "{}: not a host of this inventory", name));
   if (!outcome) slot.error = outcome.error();
   slot.connection.took =
@@ -142,31 +142,32 @@ Result<std::unique_ptr<ssh::HostLink>> Fleet::openLink(const Host& host,
   return link;
 }
 
-Result<void> Fleet::connect(const Host& host, Slot& slot) {
-  CCTL_TRY(slot.connection.link, openLink(host, cancel_));
+Result<void> Fleet::connect(const Host& host, Slot& slot, const CancelToken* cancel) {
+  CCTL_TRY(slot.connection.link, openLink(host, cancel));
   slot.connection.root = inventory_.root;
   if (slot.need == Need::kSession) return {};
-  return connectShim(host, slot);
+  return connectShim(host, slot, cancel);
 }
 
-Result<std::unique_ptr<HostConnection>> Fleet::connectAgain(const HostName& host) {
+Result<std::unique_ptr<HostConnection>> Fleet::connectAgain(const HostName& host,
+                                                            const CancelToken* cancel) {
   Slot slot;
   slot.need = Need::kShim;
   slot.connection.name = host;
-  CCTL_CHECK(connect(*inventory_.findHost(host), slot));
+  CCTL_CHECK(connect(*inventory_.findHost(host), slot, cancel));
   return std::make_unique<HostConnection>(std::move(slot.connection));
 }
 
-Result<void> Fleet::connectShim(const Host& host, Slot& slot) {
+Result<void> Fleet::connectShim(const Host& host, Slot& slot, const CancelToken* cancel) {
   HostConnection& connection = slot.connection;
   if (needsHome(connection.root)) {
     CCTL_TRY(const ssh::HostProbe probe, ssh::probeHost(*connection.link, connection.root,
-                                                        Deadline::in(kHelloTimeout), cancel_));
+                                                        Deadline::in(kHelloTimeout), cancel));
     connection.root = probe.root;
   }
   Result<void> opened = fail(Code::kNotFound, "not asked");
   const bool may_place = slot.need == Need::kPlaced && !options_.dry_run;
-  if (!options_.force_bootstrap || options_.dry_run) opened = openShim(connection);
+  if (!options_.force_bootstrap || options_.dry_run) opened = openShim(connection, cancel);
   if (!opened && options_.dry_run && opened.error().code == Code::kNotFound)
     return standIn(host, connection, opened.error());
   if (opened && may_place && connection.hello.version != kVersion &&
@@ -174,7 +175,7 @@ Result<void> Fleet::connectShim(const Host& host, Slot& slot) {
     opened = fail(Code::kNotFound, "older");
   if (!opened && may_place) {
     CCTL_CHECK(place(host, connection));
-    opened = openShim(connection);
+    opened = openShim(connection, cancel);
   }
   CCTL_CHECK(opened);
   connection.published_address = host.publishedAddress().value_or(connection.hello.advertise);
@@ -232,10 +233,10 @@ Result<std::unique_ptr<ShimClient>> Fleet::openOn(ssh::HostLink& link, const Hos
   return shim;
 }
 
-Result<void> Fleet::openShim(HostConnection& connection) {
+Result<void> Fleet::openShim(HostConnection& connection, const CancelToken* cancel) {
   connection.shim.reset();
   CCTL_TRY(auto shim,
-           openOn(*connection.link, connection.name, connection.root, cancel_, connection.hello));
+           openOn(*connection.link, connection.name, connection.root, cancel, connection.hello));
   if (connection.hello.cluster != inventory_.cluster)
     return fail(
         Code::kRefused,

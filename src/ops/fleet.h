@@ -85,9 +85,10 @@ class Fleet {
   // been begun.
   using OnReady = std::function<void(Result<HostConnection*>)>;
   void whenReady(const HostName& host, OnReady on_ready);
-  // Another connection to a host that was connected and is lost, with its shim; the old one stays
-  // as it is, for those who still use it. Blocks.
-  [[nodiscard]] Result<std::unique_ptr<HostConnection>> connectAgain(const HostName& host);
+  // Another connection to a host that was connected and is lost, or never was, with its shim; the
+  // old one stays as it is, for those who still use it. Blocks.
+  [[nodiscard]] Result<std::unique_ptr<HostConnection>> connectAgain(const HostName& host,
+                                                                     const CancelToken* cancel);
   // await() for several, telling at once of those that are late.
   std::map<HostName, Result<HostConnection*>> awaitAll(const std::vector<HostName>& hosts);
 
@@ -124,9 +125,9 @@ class Fleet {
   static Result<HostConnection*> resultOf(Slot& slot);
   [[nodiscard]] Result<std::unique_ptr<ssh::HostLink>> openLink(const Host& host,
                                                                 const CancelToken* cancel);
-  [[nodiscard]] Result<void> connect(const Host& host, Slot& slot);
-  [[nodiscard]] Result<void> connectShim(const Host& host, Slot& slot);
-  [[nodiscard]] Result<void> openShim(HostConnection& connection);
+  [[nodiscard]] Result<void> connect(const Host& host, Slot& slot, const CancelToken* cancel);
+  [[nodiscard]] Result<void> connectShim(const Host& host, Slot& slot, const CancelToken* cancel);
+  [[nodiscard]] Result<void> openShim(HostConnection& connection, const CancelToken* cancel);
   [[nodiscard]] static Result<std::unique_ptr<ShimClient>> openOn(ssh::HostLink& link,
                                                                   const HostName& name,
                                                                   const std::string& root,

@@ -14,7 +14,8 @@ using registry::Refusal;
 // A shim that was killed or replaced is back within tenths of a second.
 constexpr int kTries = 10;
 constexpr Millis kBetweenTries{100};
-constexpr Millis kRest{2'000};  // after a round of them in vain
+constexpr Millis kRest{2'000};          // after a round of them in vain
+constexpr Millis kRestOfAbsent{5'000};  // after a connection in vain to a host that never answered
 
 Result<void> checkProtocol(const HostConnection& connection) {
   if (connection.hello.protocol >= kAcceptorProtocol) return {};
@@ -50,23 +51,31 @@ class FleetAcceptors::Line : public std::enable_shared_from_this<Line> {
     }
     waiting_.push_back(std::move(on_open));
     if (std::exchange(opening_, true)) return;
-    const bool first = connection_ == nullptr;
+    const bool first = !std::exchange(asked_, true);
     lock.unlock();
     first ? awaitFleet() : openBeside();
   }
 
   void identify(OnReply on_reply) {
-    fleet_.whenReady(host_, [on_reply = std::move(on_reply)](const auto& connection) {
-      if (!connection) return on_reply(fail(connection.error()));
-      if (auto fits = checkProtocol(**connection); !fits) return on_reply(fail(fits.error()));
-      const protocol::HelloReply& hello = (*connection)->hello;
-      AcceptorReply reply;
-      reply.acceptor = hello.acceptor;
-      reply.membership = hello.membership;
-      if (hello.membership) reply.epoch = hello.membership->epoch;
-      reply.why = hello.registry_problem;
-      if (!reply.why.empty()) reply.refusal = Refusal::kNotServing;
-      on_reply(std::move(reply));
+    fleet_.whenReady(
+        host_, [self = shared_from_this(), on_reply = std::move(on_reply)](const auto& connection) {
+          if (!connection) return self->ask(AcceptorRequest{}, on_reply);
+          if (auto fits = checkProtocol(**connection); !fits) return on_reply(fail(fits.error()));
+          const protocol::HelloReply& hello = (*connection)->hello;
+          AcceptorReply reply;
+          reply.acceptor = hello.acceptor;
+          reply.membership = hello.membership;
+          if (hello.membership) reply.epoch = hello.membership->epoch;
+          reply.why = hello.registry_problem;
+          if (!reply.why.empty()) reply.refusal = Refusal::kNotServing;
+          on_reply(std::move(reply));
+        });
+  }
+
+  void ask(const AcceptorRequest& request, const OnReply& on_reply) {
+    whenOpen([request, on_reply](const auto& client) {
+      if (!client) return on_reply(fail(client.error()));
+      (*client)->template send<AcceptorReply>(request, on_reply);
     });
   }
 
@@ -83,22 +92,40 @@ class FleetAcceptors::Line : public std::enable_shared_from_this<Line> {
  private:
   void awaitFleet() {
     fleet_.whenReady(host_, [self = shared_from_this()](const auto& connection) {
-      if (!connection) return self->opened(fail(connection.error()), SteadyTime::max());
-      if (auto fits = checkProtocol(**connection); !fits)
-        return self->opened(fail(fits.error()), SteadyTime::max());
-      {
-        const std::lock_guard lock(self->mutex_);
-        self->connection_ = *connection;
-      }
-      // The fleet's own: it outlives us.
-      self->opened(Client(Client(), (*connection)->shim.get()), {});
+      if (!connection) return self->rest(connection.error(), kRestOfAbsent);
+      self->use(**connection);
     });
+  }
+
+  // `connection` outlives this.
+  void use(HostConnection& connection) {
+    if (auto fits = checkProtocol(connection); !fits) return rest(fits.error(), kRestOfAbsent);
+    {
+      const std::lock_guard lock(mutex_);
+      connection_ = &connection;
+    }
+    opened(Client(Client(), connection.shim.get()), {});
+  }
+
+  // Until then whoever asks hears of the error at once.
+  void rest(const Error& error, Millis how_long) {
+    opened(fail(error), std::chrono::steady_clock::now() + how_long);
   }
 
   void openBeside() {
     join();
     const std::lock_guard lock(mutex_);
-    opener_ = std::thread([self = shared_from_this()] { self->reopen(); });
+    opener_ = std::thread([self = shared_from_this(), absent = connection_ == nullptr] {
+      absent ? self->connect() : self->reopen();
+    });
+  }
+
+  // A host that did not answer when it was first asked may have come back since.
+  void connect() {
+    auto connection = fleet_.connectAgain(host_, &ending_);
+    if (!connection) return rest(connection.error(), kRestOfAbsent);
+    own_ = std::move(*connection);
+    use(*own_);
   }
 
   void reopen() {
@@ -110,7 +137,7 @@ class FleetAcceptors::Line : public std::enable_shared_from_this<Line> {
     if (client)
       opened(Client(std::move(*client)), {});
     else
-      opened(fail(client.error()), std::chrono::steady_clock::now() + kRest);
+      rest(client.error(), kRest);
   }
 
   int pause() const {
@@ -138,11 +165,13 @@ class FleetAcceptors::Line : public std::enable_shared_from_this<Line> {
   const HostName host_;
   const CancelToken& ending_;
   std::unique_ptr<ssh::HostLink> link_;  // of the opener: when the fleet's session was lost
+  std::unique_ptr<HostConnection> own_;  // of the opener: where the fleet has none
 
   std::mutex mutex_;  // guards what follows
   HostConnection* connection_ = nullptr;
   Client client_;
   bool opening_ = false;
+  bool asked_ = false;  // the fleet's connection
   std::optional<Error> error_;
   SteadyTime rest_until_{};
   std::vector<OnOpen> waiting_;
@@ -172,10 +201,7 @@ void FleetAcceptors::send(const std::string& host, const AcceptorRequest& reques
                           OnReply on_reply) {
   const auto line = lineTo(host);
   if (!line) return on_reply(fail(line.error()));
-  (*line)->whenOpen([request, on_reply = std::move(on_reply)](const auto& client) {
-    if (!client) return on_reply(fail(client.error()));
-    (*client)->template send<AcceptorReply>(request, on_reply);
-  });
+  (*line)->ask(request, on_reply);
 }
 
 void FleetAcceptors::identify(const std::string& host, OnReply on_reply) {

@@ -51,7 +51,7 @@ class Follower {
   Result<std::unique_ptr<HostConnection>> connectPatiently() const {
     const Deadline shim_back = Deadline::in(kShimBack);
     for (Millis pause = kFirstPause;; pause = std::min(pause * 2, kLongestPause)) {
-      auto connected = fleet_.connectAgain(host_);
+      auto connected = fleet_.connectAgain(host_, fleet_.cancel());
       if (connected || cancelled()) return connected;
       const Code code = connected.error().code;
       const bool no_shim = code == Code::kNotFound;

@@ -73,7 +73,7 @@ Result<HostReport> StatusFeed::ask(const HostName& host, HostConnection*& connec
   if (connection == nullptr && first) {
     CCTL_TRY(connection, operation_.fleet.await(host));
   } else if (connection == nullptr) {
-    CCTL_TRY(again, operation_.fleet.connectAgain(host));
+    CCTL_TRY(again, operation_.fleet.connectAgain(host, operation_.cancel));
     connection = again.get();
   }
   return probeHostStatus(*connection, service_, operation_.cancel);

@@ -98,22 +98,30 @@ class NameWatch {
 Result<void> watchName(Fleet& fleet, const std::vector<HostName>& hosts, const ServiceName& service,
                        const OnName& on_name, const CancelToken* cancel) {
   NameWatch watch(service, on_name, cancel);
+  bool any = false;  // was ever reached
+  const auto follow = [&](HostConnection& host) -> Result<void> {
+    any = true;
+    auto ended = watch.follow(host);
+    if (ended || ended.error().code == Code::kCancelled || watch.stopped()) return ended;
+    fleet.events().warning(host.name.str(), ended.error().message + "; asking the next host");
+    return {};
+  };
   HostErrors errors;
   for (const HostName& name : hosts) {
     auto host = fleet.await(name);
-    if (!host) {
+    if (host) {
+      CCTL_CHECK(follow(**host));
+    } else {
       if (host.error().code == Code::kCancelled) return fail(host.error());
       errors.emplace(name, host.error());
-      continue;
-    }
-    auto ended = watch.follow(**host);
-    if (!ended && (ended.error().code == Code::kCancelled || watch.stopped())) return ended;
-    if (!ended) {
-      fleet.events().warning(name.str(), ended.error().message + "; asking the next host");
-      errors.emplace(name, ended.error());
     }
   }
-  return fail(describeHostErrors(errors));
+  if (!any) return fail(describeHostErrors(errors));
+  for (;;) {
+    for (const HostName& name : hosts)
+      if (auto host = fleet.connectAgain(name, cancel)) CCTL_CHECK(follow(**host));
+    CCTL_CHECK(pauseFor(kMostRetry, cancel));
+  }
 }
 
 }  // namespace cctl::ops

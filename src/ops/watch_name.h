@@ -15,10 +15,10 @@ namespace cctl::ops {
 // socket"), at first and at every change. An error ends the watch.
 using OnName = std::function<Result<void>(const HostName& host, const Json& object)>;
 
-// Asks the first of `hosts` that can be reached, and the next one when its link is lost; a shim
-// that restarts is asked again. Revisions only rise, and the same object does not come twice in a
-// row. Returns when cancelled (kCancelled), when `on_name` fails, or when no host is left
-// (kUnreachable). All hosts must have been begun.
+// Asks the first of `hosts` that can be reached, and the next one when its link is lost, those that
+// were lost before too; a shim that restarts is asked again. Revisions only rise, and the same
+// object does not come twice in a row. Returns when cancelled (kCancelled), when `on_name` fails,
+// or when none of the hosts could ever be reached (kUnreachable). All hosts must have been begun.
 [[nodiscard]] Result<void> watchName(Fleet& fleet, const std::vector<HostName>& hosts,
                                      const ServiceName& service, const OnName& on_name,
                                      const CancelToken* cancel);
