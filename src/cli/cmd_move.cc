@@ -242,6 +242,7 @@ Result<int> runUndrain(Context& context, const std::string& name) {
   const bool dry_run = context.globals().dry_run;
   CCTL_TRY(ops::Operation * operation, context.operation());
   CCTL_TRY(const ops::UndrainOutcome outcome, ops::undrain(*operation, *host, lock_wait, dry_run));
+  warnMissed(context, outcome.missed);
   const int exit_code = undrainExitCode(outcome);
   if (context.json()) {
     Json failures = Json::array();

@@ -112,7 +112,7 @@ Result<int> runLockBreak(Context& context, const std::string& text) {
   }
   CCTL_CHECK(context.confirm(fmt::format(
       "Break the lock of {}, held by {}? Whatever it is doing stops half-way.", service, whose)));
-  ops::ChangeRequest request{"lock break", {service}, Millis(0), "", true};
+  ops::ChangeRequest request{"lock break", {service}, Millis(0), "", true, true};
   CCTL_CHECK(ops::runChange(*operation, request,
                             [](ops::Change&) -> Result<ops::ChangeEnd> { return {}; }));
   if (context.json())

@@ -144,7 +144,8 @@ Result<DeployOutcome> removeGone(Operation& operation, const ApplyRequest& reque
     CCTL_CHECK(removeUnderLock(operation, request, approved, change, outcome));
     return ChangeEnd::of(outcome.error);
   };
-  CCTL_CHECK(runChange(operation, {"apply", {approved.service}, request.lock_wait, ""}, work));
+  CCTL_TRY(outcome.missed,
+           runChange(operation, {"apply", {approved.service}, request.lock_wait, ""}, work));
   return outcome;
 }
 
@@ -259,9 +260,6 @@ Result<ApplyOutcome> applyPlan(Operation& operation, const ApplyRequest& request
     outcome.services.push_back({plan.service, plan.version, plan.gone, std::move(*applied)});
     if (outcome.error) break;
   }
-  if (!outcome.services.empty() && outcome.services.back().gone)
-    if (auto missed = pushNames(operation, {}, allHosts(operation.inventory())))
-      outcome.missed = std::move(*missed);
   outcome.took = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - before);
   return outcome;
 }

@@ -2,6 +2,7 @@
 
 #include "base/digest.h"
 #include "ops/records.h"
+#include "ops/sync.h"
 
 namespace cctl::ops {
 namespace {
@@ -136,13 +137,22 @@ Result<void> checkUnlocked(Operation& operation, const std::set<ServiceName>& se
   return {};
 }
 
-Result<void> runChange(Operation& operation, const ChangeRequest& request,
-                       const std::function<Result<ChangeEnd>(Change&)>& work) {
-  CCTL_TRY(const auto change, Change::begin(operation, request));
-  const Result<ChangeEnd> end = work(*change);
-  change->finish(end ? *end : ChangeEnd::of(end.error()));
-  if (!end) return fail(end.error());
-  return {};
+Result<HostErrors> runChange(Operation& operation, const ChangeRequest& request,
+                             const std::function<Result<ChangeEnd>(Change&)>& work) {
+  {
+    CCTL_TRY(const auto change, Change::begin(operation, request));
+    const auto whole = [&]() -> Result<ChangeEnd> {
+      if (!request.hosts.empty())
+        CCTL_CHECK(takeOverOrders(operation, request.services, request.hosts));
+      return work(*change);
+    };
+    const Result<ChangeEnd> end = whole();
+    change->finish(end ? *end : ChangeEnd::of(end.error()));
+    if (!end) return fail(end.error());
+  }
+  if (request.bare) return HostErrors();
+  operation.reached("tell hosts");
+  return tellEveryHost(operation);
 }
 
 }  // namespace cctl::ops

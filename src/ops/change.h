@@ -1,15 +1,17 @@
 // The common path of every command that changes services:
 //
 //   begin → lock every service, in name order → record what a killed predecessor left
-//         → WORK → write the history → unlock
+//         → take over what was ordered without a quorum → WORK → write the history → unlock
+//         → tell every host
 //
-//   return runChange(operation, {"deploy", {service}, lock_wait, version.str()},
+//   CCTL_TRY(outcome.missed,
+//            runChange(operation, {"deploy", {service}, lock_wait, version.str()},
 //                    [&](Change& change) -> Result<ChangeEnd> {
 //                      change.note(service, {old_version, new_version, signers});
 //                      CCTL_CHECK(change.held());                  // before each step
 //                      … order with change.caller(service) …       // carries the fencing token
 //                      return ChangeEnd::of(error_or_nothing);     // what history says of it
-//                    });
+//                    }));
 //
 // The record survives a SIGKILL at any moment: it stands in the lock's value from the first write
 // on, and whoever takes that lock next writes it into the history as interrupted. Taking over also
@@ -37,6 +39,12 @@ struct ChangeRequest {
   Millis lock_wait{0};
   std::string to;      // version wanted, where it is known before the lock
   bool force = false;  // takes locks from whoever holds them: `lock break`
+  // Locks and history alone: for what changes nothing that hosts are told of, and for a part of
+  // another command, which tells them itself.
+  bool bare = false;
+  // Connected: where people may have stopped and started its instances without a quorum, which is
+  // taken over before the work begins.
+  std::vector<HostConnection*> hosts = {};
 };
 
 // What is known of the versions once the lock is held.
@@ -89,9 +97,10 @@ class Change {
   std::set<ServiceName> open_;  // not in the history yet
 };
 
-// Begins, works, records, unlocks. Returns what the work returned as an error; an error is recorded
-// as ChangeEnd::of tells.
-[[nodiscard]] Result<void> runChange(Operation& operation, const ChangeRequest& request,
-                                     const std::function<Result<ChangeEnd>(Change&)>& work);
+// Begins, works, records, unlocks, and tells every host (ops/sync.h: `tellEveryHost`) when the work
+// came to an end; returns the hosts that were not told. Returns what the work returned as an error;
+// an error is recorded as ChangeEnd::of tells.
+[[nodiscard]] Result<HostErrors> runChange(Operation& operation, const ChangeRequest& request,
+                                           const std::function<Result<ChangeEnd>(Change&)>& work);
 
 }  // namespace cctl::ops

@@ -42,11 +42,14 @@ class Refresher {
     CCTL_TRY(const std::vector<Stale> stale, findStale());
     if (stale.empty()) return {};
     if (action_ != OnChange::kRestart) return inBatches(stale, nullptr);
-    const ChangeRequest change{"on-change restart", {manifest_.service}, Millis(0), "", false};
-    return runChange(operation_, change, [&](Change& begun) -> Result<ChangeEnd> {
+    const ChangeRequest change{
+        "on-change restart", {manifest_.service}, Millis(0), "", false, true};
+    const auto done = runChange(operation_, change, [&](Change& begun) -> Result<ChangeEnd> {
       CCTL_CHECK(inBatches(stale, &begun));
       return ChangeEnd{};
     });
+    if (!done) return fail(done.error());
+    return {};
   }
 
  private:

@@ -6,12 +6,10 @@
 #include "model/node_set.h"
 #include "model/spec.h"
 #include "ops/change.h"
-#include "ops/dependants.h"
 #include "ops/evidence.h"
 #include "ops/probe.h"
 #include "ops/release_source.h"
 #include "ops/specs.h"
-#include "ops/sync.h"
 
 namespace cctl::ops {
 namespace {
@@ -175,13 +173,15 @@ class Deploy {
 
   Result<void> lockedRun() {
     operation_.reached("lock");
-    return runChange(
-        operation_,
-        {request_.action, {request_.service}, request_.lock_wait, request_.version.str()},
-        [this](Change& change) -> Result<ChangeEnd> {
-          CCTL_CHECK(underLock(change));
-          return ending();
-        });
+    ChangeRequest change{
+        request_.action, {request_.service}, request_.lock_wait, request_.version.str()};
+    change.hosts = hosts_;
+    CCTL_TRY(outcome_.missed,
+             runChange(operation_, change, [this](Change& begun) -> Result<ChangeEnd> {
+               CCTL_CHECK(underLock(begun));
+               return ending();
+             }));
+    return {};
   }
 
   // What the budgets of `upgrade` let pass is not all that was asked for.
@@ -294,9 +294,6 @@ class Deploy {
     if (!recorded && !outcome_.error)
       outcome_.error = Error{Code::kPartial, "all instances run, but the registry was not told: " +
                                                  recorded.error().message};
-    operation_.reached("tell hosts");
-    outcome_.missed = tellEveryHost(operation_);
-    refreshStale(operation_);
     return {};
   }
 

@@ -7,7 +7,6 @@
 #include "ops/change.h"
 #include "ops/dependants.h"
 #include "ops/leftovers.h"
-#include "ops/sync.h"
 #include "transport/fan_out.h"
 
 namespace cctl::ops {
@@ -301,6 +300,7 @@ class Lifecycle {
     for (const Placed& placed : outcome_.selected) concerned.push_back(placed.host);
     CCTL_TRY(ConcernedHosts usable,
              awaitConcerned(operation_, concerned, request_.skip_unreachable ? kAnyNumber : 0));
+    connected_ = std::move(usable.connected);
     outcome_.skipped = std::move(usable.skipped);
     CCTL_CHECK(request_.dry_run ? checkLocks(selected) : actOnEach(selected));
     outcome_.took = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - before);
@@ -364,16 +364,14 @@ class Lifecycle {
       reachable[service] = reachableOf(placed);
       if (!reachable[service].empty()) services.insert(service);
     }
-    const ChangeRequest change{std::string(actionName(request_.action)), services,
-                               request_.lock_wait, "", false};
+    ChangeRequest change{std::string(actionName(request_.action)), services, request_.lock_wait, "",
+                         false};
+    change.bare = request_.action == Action::kReload || request_.action == Action::kSignal;
+    if (!change.bare) change.hosts = connected_;
     operation_.reached("lock");
-    CCTL_CHECK(runChange(operation_, change, [&](Change& begun) {
-      return actInOrder(begun, reachable, inOrder(services));
-    }));
-    if (request_.action == Action::kReload || request_.action == Action::kSignal) return {};
-    operation_.reached("tell hosts");
-    outcome_.missed = tellEveryHost(operation_);
-    refreshStale(operation_);
+    CCTL_TRY(outcome_.missed, runChange(operation_, change, [&](Change& begun) {
+               return actInOrder(begun, reachable, inOrder(services));
+             }));
     return {};
   }
 
@@ -399,6 +397,7 @@ class Lifecycle {
 
   Operation& operation_;
   const LifecycleRequest& request_;
+  std::vector<HostConnection*> connected_;  // of the hosts concerned
   LifecycleOutcome outcome_;
 };
 

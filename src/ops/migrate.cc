@@ -7,6 +7,7 @@
 #include "ops/change.h"
 #include "ops/release_source.h"
 #include "ops/specs.h"
+#include "ops/sync.h"
 
 namespace cctl::ops {
 namespace {
@@ -176,6 +177,9 @@ class Drain {
     if (request_.dry_run) return std::move(outcome_);
     if (request_.on_stuck == OnStuck::kStop && !outcome_.moved.error) CCTL_CHECK(stopStuck());
     CCTL_CHECK(unmarkWhenInVain());
+    // Else what was moved or stopped has done so.
+    if (outcome_.moved.services.empty() && outcome_.stopped.empty())
+      outcome_.moved.missed = tellEveryHost(operation_);
     return std::move(outcome_);
   }
 
@@ -368,9 +372,11 @@ Result<UndrainOutcome> undrain(Operation& operation, const HostName& host, Milli
     outcome.started = std::move(started.done);
     outcome.failures = std::move(started.failures);
     outcome.error = started.error;
+    outcome.missed = std::move(started.missed);
   }
   operation.reached("unmark host");
   CCTL_CHECK(updateHostMark(operation.registers, host, [](HostMark& gone) { gone = HostMark{}; }));
+  if (targets.empty()) outcome.missed = tellEveryHost(operation);
   return outcome;
 }
 

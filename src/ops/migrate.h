@@ -77,6 +77,7 @@ struct UndrainOutcome {
   bool was_drained = false;
   std::vector<InstanceId> started;
   std::vector<InstanceFailure> failures;
+  HostErrors missed;
   std::optional<Error> error;
 };
 

@@ -30,12 +30,14 @@ class Prune {
  private:
   // There nobody begins to need what is about to go.
   Result<void> underLock(const std::vector<HostConnection*>& hosts) {
-    return runChange(operation_, {"prune", {request_.service}, request_.lock_wait, "", false},
-                     [&](Change&) -> Result<ChangeEnd> {
-                       CCTL_TRY(desired_, readDesired(operation_.registers, request_.service));
-                       CCTL_CHECK(work(hosts));
-                       return ChangeEnd::of(std::nullopt);
-                     });
+    const auto begun = [&](Change&) -> Result<ChangeEnd> {
+      CCTL_TRY(desired_, readDesired(operation_.registers, request_.service));
+      CCTL_CHECK(work(hosts));
+      return ChangeEnd::of(std::nullopt);
+    };
+    const ChangeRequest change{"prune", {request_.service}, request_.lock_wait, "", false, true};
+    CCTL_CHECK(runChange(operation_, change, begun));
+    return {};
   }
 
   Result<void> work(const std::vector<HostConnection*>& hosts) {

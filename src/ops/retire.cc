@@ -52,11 +52,8 @@ class Retire {
     }
     const ChangeRequest change{"retire", {service_}, request_.lock_wait, "", false};
     operation_.reached("lock");
-    CCTL_CHECK(runChange(operation_, change, [this](Change& begun) { return underLock(begun); }));
-    operation_.reached("tell hosts");
-    auto missed = pushNames(operation_, {}, allHosts(operation_.inventory()));
-    if (missed) outcome_.missed = std::move(*missed);
-    refreshStale(operation_);
+    CCTL_TRY(outcome_.missed,
+             runChange(operation_, change, [this](Change& begun) { return underLock(begun); }));
     outcome_.took = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - before);
     return std::move(outcome_);
   }

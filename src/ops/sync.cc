@@ -118,16 +118,22 @@ bool isStartedByHand(const protocol::InstanceStatus& status) {
 
 namespace {
 
+enum class Orders {
+  kLookAt,        // writes nothing
+  kUnlessLocked,  // leaves a service alone whose lock somebody holds
+  kUnderLock,     // the caller holds it
+};
+
 // The orders themselves are in the journals of the hosts: no history could be written then.
 void recordReconciled(Operation& operation, const ServiceName& service,
-                      const std::vector<std::string>& changes) {
+                      const std::vector<std::string>& changes, Orders how) {
   HistoryEntry entry;
   entry.service = service;
   entry.change.identity = operation.identity;
   entry.change.command = operation.reason;
   entry.change.began = entry.ended = SystemClock().wall();
   entry.change.id = randomHex(8);
-  entry.change.action = "sync";
+  entry.change.action = how == Orders::kUnderLock ? "take-over" : "sync";
   entry.end.detail =
       fmt::format("{}, while the registry could not be told", fmt::join(changes, ", "));
   if (auto added = appendHistory(operation.registers, std::move(entry)); !added)
@@ -135,39 +141,91 @@ void recordReconciled(Operation& operation, const ServiceName& service,
                              "not recorded in the history: " + added.error().message);
 }
 
-// What of one service is wanted otherwise than its hosts have it by order.
-Result<std::vector<std::string>> reconcileService(
-    Operation& operation, const ServiceName& service,
-    const std::map<HostName, std::vector<protocol::InstanceStatus>>& statuses, bool dry_run) {
-  std::vector<std::string> said;
-  CCTL_TRY(const Desired before, readDesired(operation.registers, service));
-  std::map<int, std::optional<Held>> changes;
-  for (const auto& [index, host] : before.placement) {
-    const auto at = statuses.find(HostName(host));
+using Hosts = std::map<HostName, HostConnection*>;
+using Statuses = std::map<HostName, std::vector<protocol::InstanceStatus>>;
+
+// What people did to the instances of one service, against what is wanted of it.
+struct HandOrders {
+  std::map<int, Held> stopped;
+  std::map<int, std::optional<Endpoint>> started;  // where it is ready
+  bool none() const { return stopped.empty() && started.empty(); }
+};
+
+Endpoint endpointOf(const InstanceId& id, const HostConnection& host,
+                    const protocol::InstanceStatus& status) {
+  Endpoint endpoint{
+      id, host.name, host.published_address, {}, Version(status.version), EndpointState::kReady};
+  for (const auto& [name, port] : status.ports) endpoint.ports[name] = static_cast<uint16_t>(port);
+  return endpoint;
+}
+
+HandOrders findHandOrders(const ServiceName& service, const Desired& desired, const Hosts& hosts,
+                          const Statuses& statuses) {
+  HandOrders orders;
+  for (const auto& [index, name] : desired.placement) {
+    const HostName host(name);
+    const auto at = statuses.find(host);
     if (at == statuses.end()) continue;
     for (const protocol::InstanceStatus& status : at->second) {
       if (status.service != service.str() || status.index != index) continue;
-      const bool wanted_held = before.held.count(index) > 0;
-      const std::optional<Held> held = heldBy(status);
-      if (held && !wanted_held) changes[index] = held;
-      if (wanted_held && isStartedByHand(status)) changes[index] = std::nullopt;
+      const bool wanted_held = desired.held.count(index) > 0;
+      if (const auto held = heldBy(status); held && !wanted_held) orders.stopped[index] = *held;
+      if (!wanted_held || !isStartedByHand(status)) continue;
+      const bool ready = status.state == protocol::InstanceState::kReady;
+      orders.started[index] =
+          ready ? std::optional(endpointOf({service, index}, *hosts.at(host), status))
+                : std::nullopt;
     }
   }
-  if (changes.empty()) return said;
-  CCTL_TRY(const std::optional<LockState> lock, readLock(operation.registers, service.str()));
-  if (lock && !lock->expired()) return said;
-  if (!dry_run)
-    CCTL_CHECK(updateDesired(operation.registers, service, [&](Desired& desired) {
-      for (const auto& [index, held] : changes) {
-        desired.held.erase(index);
-        if (held) desired.held[index] = *held;
-      }
-    }));
-  for (const auto& [index, held] : changes)
-    said.push_back(InstanceId{service, index}.text() +
-                   (held ? " stopped by " + held->by : " started again"));
-  recordReconciled(operation, service, said);
+  return orders;
+}
+
+void publish(std::vector<Endpoint>& endpoints, const HandOrders& orders) {
+  std::erase_if(endpoints,
+                [&](const Endpoint& one) { return orders.stopped.count(one.instance.index) > 0; });
+  for (const auto& started : orders.started) {
+    const std::optional<Endpoint>& fresh = started.second;
+    const auto same = [&](const Endpoint& one) { return one.instance == fresh->instance; };
+    if (fresh && std::none_of(endpoints.begin(), endpoints.end(), same))
+      endpoints.push_back(*fresh);
+  }
+}
+
+Result<void> write(registry::Registers& registers, const ServiceName& service,
+                   const HandOrders& orders) {
+  CCTL_CHECK(updateDesired(registers, service, [&](Desired& desired) {
+    for (const auto& [index, held] : orders.stopped) desired.held[index] = held;
+    for (const auto& [index, endpoint] : orders.started) desired.held.erase(index);
+  }));
+  CCTL_CHECK(updateEndpoints(
+      registers, service, [&](std::vector<Endpoint>& endpoints) { publish(endpoints, orders); }));
+  return {};
+}
+
+Result<std::vector<std::string>> reconcileService(Operation& operation, const ServiceName& service,
+                                                  const Hosts& hosts, const Statuses& statuses,
+                                                  Orders how) {
+  std::vector<std::string> said;
+  CCTL_TRY(const Desired before, readDesired(operation.registers, service));
+  const HandOrders orders = findHandOrders(service, before, hosts, statuses);
+  if (orders.none()) return said;
+  if (how != Orders::kUnderLock) {
+    CCTL_TRY(const std::optional<LockState> lock, readLock(operation.registers, service.str()));
+    if (lock && !lock->expired()) return said;
+  }
+  if (how != Orders::kLookAt) CCTL_CHECK(write(operation.registers, service, orders));
+  for (const auto& [index, held] : orders.stopped)
+    said.push_back(InstanceId{service, index}.text() + " stopped by " + held.by);
+  for (const auto& [index, endpoint] : orders.started)
+    said.push_back(InstanceId{service, index}.text() + " started again");
+  if (how != Orders::kLookAt) recordReconciled(operation, service, said, how);
   return said;
+}
+
+Hosts byName(const std::vector<HostConnection*>& connections) {
+  Hosts hosts;
+  for (HostConnection* host : connections) hosts[host->name] = host;
+  return hosts;
 }
 
 }  // namespace
@@ -178,14 +236,28 @@ Result<std::vector<std::string>> reconcileHeld(Operation& operation,
   std::vector<std::string> said;
   const auto statuses = statusesOf(operation, hosts);
   for (const auto& [service, manifest] : operation.inventory().services) {
-    CCTL_TRY(const auto more, reconcileService(operation, service, statuses, dry_run));
+    CCTL_TRY(const auto more, reconcileService(operation, service, byName(hosts), statuses,
+                                               dry_run ? Orders::kLookAt : Orders::kUnlessLocked));
     said.insert(said.end(), more.begin(), more.end());
   }
   return said;
 }
 
+Result<void> takeOverOrders(Operation& operation, const std::set<ServiceName>& services,
+                            const std::vector<HostConnection*>& hosts) {
+  const auto statuses = statusesOf(operation, hosts);
+  for (const ServiceName& service : services) {
+    CCTL_TRY(const auto said,
+             reconcileService(operation, service, byName(hosts), statuses, Orders::kUnderLock));
+    for (const std::string& one : said)
+      operation.events.warning("", one + " without the registry: taken over");
+  }
+  return {};
+}
+
 HostErrors tellEveryHost(Operation& operation) {
   const std::vector<HostName> hosts = allHosts(operation.inventory());
+  operation.fleet.begin(hosts, Need::kShim);
   HostErrors unreachable;
   const auto connections = connectedOf(operation.fleet, hosts, unreachable);
   if (const auto changed = commitHealth(operation, connections, false); !changed)
@@ -195,6 +267,7 @@ HostErrors tellEveryHost(Operation& operation) {
   if (!missed)
     operation.events.warning("", "the endpoints were not pushed: " + missed.error().message);
   pushHostSettings(operation, hosts);
+  refreshStale(operation);
   return missed ? std::move(*missed) : HostErrors();
 }
 

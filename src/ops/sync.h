@@ -32,17 +32,25 @@ struct SyncOutcome {
     Operation& operation, const std::vector<HostConnection*>& hosts, bool dry_run);
 
 // Writes into the registry what people stopped and started on these hosts while it could not decide
-// (`--without-quorum`); services that somebody works at are left alone. Returns it in words.
+// (`--without-quorum`): what is down by order is held and leaves the names, what is ready again
+// enters them. Services that somebody works at are left alone. Returns it in words.
 [[nodiscard]] Result<std::vector<std::string>> reconcileHeld(
     Operation& operation, const std::vector<HostConnection*>& hosts, bool dry_run);
+
+// The same for these services, whose locks the caller holds: what a person ordered without a quorum
+// is not undone by the next command. Tells of each.
+[[nodiscard]] Result<void> takeOverOrders(Operation& operation,
+                                          const std::set<ServiceName>& services,
+                                          const std::vector<HostConnection*>& hosts);
 
 // Pure: whether an instance is held down, by what its host says; nothing when that does not tell.
 std::optional<Held> heldBy(const protocol::InstanceStatus& status);
 bool isStartedByHand(const protocol::InstanceStatus& status);
 
-// How every changing command ends: health committed, then all names and hooks to every host of the
-// inventory, so that one that missed earlier changes converges now. Never fails the command: what
-// went wrong is a warning, and hosts that could not be told are returned.
+// How every changing command ends (`runChange` calls it): health committed, then all names and
+// hooks to every host of the inventory, so that one that missed earlier changes converges now, then
+// configs that follow other services. Never fails the command: what went wrong is a warning, and
+// hosts that could not be told are returned.
 HostErrors tellEveryHost(Operation& operation);
 
 // Pure: what the state of a published endpoint ought to be by what its host says of it; nothing

@@ -5,12 +5,17 @@ import os
 import shutil
 import signal
 import struct
+import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from harness import Cluster, namespaces_permitted, wait_for  # noqa: E402
+from harness import BUILD_DIR, Cluster, namespaces_permitted, wait_for  # noqa: E402
+
+WRITER = os.path.join(BUILD_DIR, "tests", "drivers", "registry_writer")
+FAULTS = os.path.join(BUILD_DIR, "tests", "drivers", "clusterctl_faults")
 
 
 def setUpModule():
@@ -48,10 +53,6 @@ class RegistryTest(unittest.TestCase):
 
     def value(self, cluster, key):
         return cluster.json("registry", "show", key)["value"]
-
-    def kill_shim(self, cluster, host):
-        for pid in cluster.shim_pids(host):
-            cluster.bed.exec(host, "kill", "-9", str(pid), check=False)
 
 
 class ThreeHosts(RegistryTest):
@@ -152,34 +153,131 @@ class ThreeHosts(RegistryTest):
         c.bed.heal(1)
 
     def test_a_cli_killed_between_commit_and_push_is_repaired_by_the_next_command(self):
-        c = self.cluster(4)
+        c = self.cluster(3)
         self.deployed(c, place="{hosts: [host1]}")
-        c.bed.cut(4)
-        # Stopped when the new version is in the registry, and killed before it can tell anybody more.
+        c.web("other", place="{hosts: [host2]}")
+        c.release("other", "1.0.0")
+        c.run("deploy", "other", "1.0.0")
         c.release("web", "1.1.0")
-        job = c.start("deploy", "web", "1.1.0")
-        revision = c.registry_file(1)["services"]["web"]["revision"]
-        wait_for(lambda: c.registry_file(1)["services"]["web"]["revision"] > revision, what="a new revision")
-        job.send_signal(signal.SIGKILL)
-        job.communicate()
-        c.bed.heal(4)
+        told = c.registry_file(1)["services"]["web"]["revision"]
+        killed = subprocess.run([FAULTS, "-i", c.inventory, "deploy", "web", "1.1.0"], capture_output=True,
+                                stdin=subprocess.DEVNULL, timeout=120,
+                                env={**c.environment(), "FAULT_NAME": "names", "FAULT_STEP": "1", "FAULT_ACTION": "kill"})
+        self.assertEqual(killed.returncode, -signal.SIGKILL, killed.stderr)
+        committed = c.json("resolve", "web", "--consistent")
+        self.assertGreater(committed["revision"], told)
+        for host in (1, 2, 3):
+            self.assertEqual(c.registry_file(host)["services"]["web"]["revision"], told)
+        # Of whatever service it is.
+        c.run("restart", "other")
+        for host in (1, 2, 3):
+            wait_for(lambda: c.registry_file(host)["services"]["web"]["revision"] >= committed["revision"],
+                     what=f"host{host} to be told")
+            self.assertEqual(c.registry_file(host)["services"]["web"]["endpoints"], committed["endpoints"])
         c.run("deploy", "web", "1.1.0", "--lock-wait", "30s")
-        for host in (1, 2, 3, 4):
-            self.assertEqual(c.registry_file(host)["services"]["web"], c.registry_file(1)["services"]["web"])
         self.assertEqual(c.versions("web"), ["1.1.0"])
 
-    def test_an_unhealthy_instance_is_committed_by_whoever_comes_next(self):
+    def test_an_unhealthy_instance_is_committed_by_the_next_command_and_leaves_the_views(self):
+        c = self.cluster(3)
+        c.append("cluster.yaml", "views:\n  - {plain: web.txt, service: web, port: main}\n")
+        c.web("web")
+        with open(os.path.join(c.inventory, "services/web.yaml")) as file:
+            text = file.read()
+        c.manifest("web", text.replace("policy: always", "policy: never"))
+        c.web("other", place="{hosts: [host2]}")
+        for service in ("web", "other"):
+            c.release(service, "1.0.0")
+            c.run("deploy", service, "1.0.0")
+        targets = {e["instance"]: f"{e['address']}:{e['ports']['main']}" for e in c.endpoints("web")}
+
+        def states():
+            return {one["instance"]: one["state"] for one in self.value(c, "endpoints/web")}
+
+        def view(host):
+            with open(c.live_path(host, "registry/views/web.txt")) as file:
+                return set(file.read().split())
+
+        def fell_and_committed_by(instance, host, *command):
+            c.bed.exec(host, "kill", "-9", str(c.instances("web")[instance]["pid"]))
+            # Its own host knows at once; the registry, and the others, from whoever holds the pen next.
+            wait_for(lambda: targets[instance] not in view(host), what="the view of its own host")
+            self.assertEqual(set(states().values()), {"ready"})
+            self.assertIn(targets[instance], view(3))
+            c.run(*command)
+            self.assertEqual(states(), {one: "unhealthy" if one == instance else "ready" for one in targets})
+            for other in (1, 2, 3):
+                wait_for(lambda: view(other) == set(targets.values()) - {targets[instance]},
+                         what=f"the view of host{other}")
+
+        for each in (1, 2, 3):
+            wait_for(lambda: view(each) == set(targets.values()), what="both in the view")
+        fell_and_committed_by("web/0", 1, "restart", "other")
+        c.run("start", "web/0")
+        self.assertEqual(set(states().values()), {"ready"})
+        targets = {e["instance"]: f"{e['address']}:{e['ports']['main']}" for e in c.endpoints("web")}
+        for each in (1, 2, 3):
+            wait_for(lambda: view(each) == set(targets.values()), what="back in the view")
+        fell_and_committed_by("web/1", 2, "retire", "other", "-y")
+
+    def test_what_was_ordered_without_a_quorum_is_not_undone_by_the_next_command(self):
         c = self.cluster(3)
         self.deployed(c)
-        instance = c.instances("web")["web/0"]
-        c.bed.exec(1, "kill", "-STOP", str(instance["pid"]))
-        self.kill_shim(c, 1)  # what its shim knows of it survives as well
-        c.bed.exec(1, "kill", "-9", str(instance["pid"]))
-        # Its shim may be coming back just now: said, with exit 4, and the next one reaches it.
-        wait_for(lambda: c.run("sync", check=None).returncode == 0, what="a sync that reaches every host")
-        wait_for(lambda: c.instances("web")["web/0"]["state"] == "ready", what="restarted")
-        c.run("sync")
-        self.assertEqual({one["state"] for one in c.endpoints("web")}, {"ready"})
+        c.run("stop", "web/0", "--without-quorum", "-y")
+        self.assertNotIn("0", self.value(c, "desired/web").get("held", {}))
+        c.release("web", "1.1.0")
+        done = c.run("deploy", "web", "1.1.0")
+        self.assertRegex(done.stderr, "web/0 stopped by .* without the registry: taken over")
+        self.assertEqual(c.instances("web")["web/0"]["state"], "stopped")
+        self.assertIn("0", self.value(c, "desired/web")["held"])
+        self.assertEqual(c.versions("web"), ["1.1.0"])  # what is down is not published
+        # The other way round: what was started again belongs to the service again.
+        c.run("start", "web/0", "--without-quorum")
+        c.run("deploy", "web", "1.1.0")
+        self.assertEqual(c.versions("web"), ["1.1.0", "1.1.0"])
+        self.assertEqual(self.value(c, "desired/web").get("held", {}), {})
+
+    def test_a_member_that_did_not_answer_at_first_takes_part_once_it_is_back(self):
+        c = self.cluster(3)
+        self.deployed(c)
+        c.bed.cut(3)
+        history = os.path.join(c.directory, "history")
+        # One process all the time, with connections of its own.
+        writer = subprocess.Popen([WRITER, c.inventory, "1", "300", "1", history], env=c.environment(),
+                                  stdin=subprocess.DEVNULL)
+        self.addCleanup(writer.wait)
+        self.addCleanup(writer.kill)
+
+        def decided_since(moment):
+            if not os.path.exists(history):
+                return False
+            with open(history) as file:
+                ops = [json.loads(line) for line in file.read().splitlines()[:-1]]
+            return any(op["status"] == "ok" and op["call_ns"] > moment for op in ops)
+
+        wait_for(lambda: decided_since(0), what="a write without host3", seconds=60)
+        c.bed.heal(3)
+        c.bed.cut(2)
+        cut = time.monotonic_ns()
+        wait_for(lambda: decided_since(cut), what="a write with host3 and without host2", seconds=120)
+
+    def test_a_watch_comes_back_to_the_host_whose_link_was_lost(self):
+        c = self.cluster(3)
+        self.deployed(c)
+        watch = c.start("watch", "web", "-o", "jsonl", "-l", "host3")
+        self.addCleanup(watch.communicate)
+        self.addCleanup(watch.kill)
+        self.assertEqual(len(json.loads(watch.stdout.readline())["endpoints"]), 2)
+        for pid in c.processes(3, "^sshd: deploy"):
+            c.bed.exec(3, "kill", "-9", str(pid), check=False)
+        self.assertIn("host3: ", watch.stderr.readline())
+        c.run("stop", "web/0", "-y")
+        self.assertEqual([one["instance"] for one in json.loads(watch.stdout.readline())["endpoints"]], ["web/1"])
+
+    def test_a_malformed_name_is_a_slip_of_the_caller(self):
+        c = self.cluster(1)
+        for command in (["watch"], ["resolve"], ["deploy", "--dry-run"], ["retire"]):
+            name = ["Not A Name"] + (["1.0"] if command[0] == "deploy" else [])
+            self.assertIn("Not A Name", c.run(*command, *name, check=64).stderr)
 
 
 class FiveHosts(RegistryTest):
