@@ -1,5 +1,6 @@
 // doctor
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -9,6 +10,7 @@
 #include "cli/exit_codes.h"
 #include "cli/registry_text.h"
 #include "cli/report.h"
+#include "transport/shell_quote.h"
 
 namespace cctl::cli {
 namespace {
@@ -26,12 +28,48 @@ size_t hostsWithFindings(const Examination& examination) {
   return hosts.size();
 }
 
+// Hosts about which the same is to be said.
+struct Group {
+  ops::Finding finding;  // of the first
+  std::vector<HostName> hosts;
+};
+
+// What to do, as if it were about `host`.
+std::string mendFor(const Inventory& inventory, ops::Finding finding, const std::string& host) {
+  finding.host = HostName(host);
+  return findingText(inventory, finding).mend;
+}
+
+bool alike(const Inventory& inventory, const ops::Finding& a, const ops::Finding& b) {
+  const FindingText words = findingText(inventory, a);
+  const FindingText others = findingText(inventory, b);
+  return a.level == b.level && !a.host.empty() && !b.host.empty() && words.check == others.check &&
+         words.problem == others.problem && words.mend == mendFor(inventory, b, a.host.str());
+}
+
+std::vector<Group> grouped(const Inventory& inventory, const std::vector<ops::Finding>& findings) {
+  std::vector<Group> groups;
+  for (const ops::Finding& finding : findings) {
+    const auto same = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
+      return alike(inventory, group.finding, finding);
+    });
+    if (same == groups.end())
+      groups.push_back({finding, {finding.host}});
+    else
+      same->hosts.push_back(finding.host);
+  }
+  return groups;
+}
+
 std::string examinationText(Context& context, const Examination& examination) {
+  const Inventory& inventory = **context.inventory();
   std::string text;
-  for (const ops::Finding& finding : examination.findings) {
-    const FindingText words = findingText(**context.inventory(), finding);
-    const Style style = finding.level == ops::Level::kBad ? Style::kBad : Style::kWarn;
-    const std::string whose = finding.host.empty() ? "registry" : finding.host.str();
+  for (const Group& group : grouped(inventory, examination.findings)) {
+    FindingText words = findingText(inventory, group.finding);
+    const std::string whose = group.finding.host.empty() ? "registry" : foldHosts(group.hosts);
+    if (group.hosts.size() > 1)
+      words.mend = mendFor(inventory, group.finding, ssh::shellQuote(whose));
+    const Style style = group.finding.level == ops::Level::kBad ? Style::kBad : Style::kWarn;
     text += context.painter().paint(
                 style, fmt::format("{}: {}: {}", whose, words.check, printable(words.problem))) +
             fmt::format("\n    do: {}\n", printable(words.mend));

@@ -79,6 +79,8 @@ class DoctorTest(ClusterTest):
         for host in ("host1", "host2", "host3", "host4"):
             self.assertIn("bootstrap " + host, before[host, "shim"]["do"])
         self.assertIn(("host1", "registry"), before)
+        self.assertRegex(c.run("doctor", check=2).stdout,
+                         r"host\[1-4\]: shim: there is no shim in /\S+\n    do: clusterctl bootstrap 'host\[1-4\]'\n")
         c.run("bootstrap")
         healthy = self.findings(c, "-l", "host1,host3")
         self.assertEqual([one for one in healthy.values() if one["level"] == "bad"], [])
