@@ -215,8 +215,7 @@ std::string collectCore(const std::string& root, const CorePattern& pattern,
   const auto found = findCore(dir, name, pattern.uses_pid, process);
   if (!found) return {};
   const std::string kept_in = paths::coreDir(root, service, index);
-  std::string path =
-      paths::join(kept_in, coreFileName({process.version, process.pid, found->at}));
+  std::string path = paths::join(kept_in, coreFileName({process.version, process.pid, found->at}));
   if (::rename(found->path.c_str(), path.c_str()) != 0) return found->path;
   keepNewest(kept_in);
   return path;
