@@ -18,6 +18,7 @@
 #include <charconv>
 #include <condition_variable>
 #include <cstring>
+#include <future>
 #include <iostream>
 #include <thread>
 
@@ -296,9 +297,11 @@ void told(Where& where, registry::QuorumRegisters& registers, int count, const s
       times.emplace_back(before, probe.carry(std::string(value.text.size() + 80, 'x')));
       continue;
     }
+    std::promise<void> done;
     shim.send<protocol::Empty>(protocol::NamesPushRequest{{{"bench", revision, value}}},
-                               [](const Result<protocol::Empty>&) {});
+                               [&done](const Result<protocol::Empty>&) { done.set_value(); });
     times.emplace_back(before, watcher.until(revision));
+    done.get_future().wait();  // as every command does before it goes on: its files are written
   }
   for (const auto& [before, after] : times) tell(before, after);
 }
