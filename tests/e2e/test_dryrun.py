@@ -5,7 +5,7 @@ import signal
 import subprocess
 import unittest
 
-from harness import Cluster, namespaces_permitted, wait_for
+from harness import SharedCluster, namespaces_permitted, wait_for
 
 
 def tree(directory, skip=()):
@@ -22,11 +22,10 @@ def tree(directory, skip=()):
 
 
 @unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
-class DryRunTest(unittest.TestCase):
+class DryRunTest(SharedCluster):
     @classmethod
     def setUpClass(cls):
-        cls.c = Cluster(3)
-        cls.addClassCleanup(cls.c.close)
+        super().setUpClass()
         cls.c.web("web", place="{group: all, count: 2}")
         for version in ("1.0.0", "1.1.0", "1.2.0"):
             cls.c.release("web", version)
@@ -137,13 +136,14 @@ class DryRunTest(unittest.TestCase):
 
 
 @unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
-class BareHostsTest(unittest.TestCase):
+class BareHostsTest(SharedCluster):
     """Hosts where nothing was placed yet are looked at over SSH."""
+
+    HOSTS = 2
 
     @classmethod
     def setUpClass(cls):
-        cls.c = Cluster(2)
-        cls.addClassCleanup(cls.c.close)
+        super().setUpClass()
         cls.c.web("web")
         cls.c.release("web", "1.0.0")
 

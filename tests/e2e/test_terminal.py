@@ -13,7 +13,7 @@ import termios
 import time
 import unittest
 
-from harness import Cluster, namespaces_permitted, wait_for
+from harness import SharedCluster, namespaces_permitted, wait_for
 
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?25h\x1b[?1049l"
 
@@ -52,11 +52,12 @@ class Terminal:
 
 
 @unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
-class TerminalTest(unittest.TestCase):
+class TerminalTest(SharedCluster):
+    HOSTS = 2
+
     @classmethod
     def setUpClass(cls):
-        cls.c = Cluster(2)
-        cls.addClassCleanup(cls.c.close)
+        super().setUpClass()
         cls.c.web("web")
         cls.c.release("web", "1.0.0")
         cls.c.run("deploy", "web", "1.0.0")
