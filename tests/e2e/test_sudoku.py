@@ -7,6 +7,7 @@ Run with BUILD_DIR naming the build directory:
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -93,6 +94,27 @@ class ServiceTest(unittest.TestCase):
         with open(path + ".new", "w") as file:
             file.write(text)
         os.rename(path + ".new", path)
+
+    def start_with_sockets(self, names, *command, pid_script="$$", **env):
+        """A program with passed sockets that listen; pid_script is what sh calls LISTEN_PID."""
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in names]
+        for passed in sockets:
+            self.addCleanup(passed.close)
+        # dup2 onto 3 and 4 may overwrite one of the sockets: through high numbers first.
+        high = [os.dup(passed.fileno()) for passed in sockets]
+        fds = " ".join(f"{3 + i}<&{fd}" for i, fd in enumerate(high))
+        script = (f"export LISTEN_PID={pid_script} LISTEN_FDS={len(names)} LISTEN_FDNAMES={':'.join(names)}; "
+                  f"exec {shlex.join(command)} --listen 127.0.0.1 --port 0 {fds}")
+        errors = tempfile.TemporaryFile("w+")
+        process = subprocess.Popen(["bash", "-c", script], stdout=subprocess.PIPE, stderr=errors,
+                                   pass_fds=high, text=True, env={**os.environ, **env})
+        self.addCleanup(errors.close)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        for fd in high:
+            os.close(fd)
+        return process, [s.getsockname()[1] for s in sockets]
 
     def connect(self, port):
         connection = socket.create_connection(("127.0.0.1", port), timeout=15)
@@ -267,29 +289,9 @@ class Solver(ServiceTest):
         solver = self.start("sudoku-solver", env={**os.environ, "PORT_MAIN": "0", "PORT_ADMIN": "0"})
         self.assertEqual(get(solver.ports["admin"], "/healthz")[0], 200)
 
-    def start_with_sockets(self, pid_script):
-        """A solver with two passed sockets; pid_script is what sh calls LISTEN_PID."""
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-        for passed in sockets:
-            self.addCleanup(passed.close)
-        # dup2 onto 3 and 4 may overwrite one of the sockets: through high numbers first.
-        high = [os.dup(passed.fileno()) for passed in sockets]
-        fds = " ".join(f"{3 + i}<&{fd}" for i, fd in enumerate(high))
-        script = (f"export LISTEN_PID={pid_script} LISTEN_FDS=2 LISTEN_FDNAMES=main:admin; "
-                  f"exec {program('sudoku-solver', '1.0.0')} --listen 127.0.0.1 --port 0 {fds}")
-        errors = tempfile.TemporaryFile("w+")
-        process = subprocess.Popen(["bash", "-c", script], stdout=subprocess.PIPE, stderr=errors,
-                                   pass_fds=high, text=True)
-        self.addCleanup(errors.close)
-        self.addCleanup(process.stdout.close)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
-        for fd in high:
-            os.close(fd)
-        return process, process.stdout.readline(), [s.getsockname()[1] for s in sockets]
-
     def test_passed_sockets(self):
-        process, line, ports = self.start_with_sockets("$$")
+        process, ports = self.start_with_sockets(["main", "admin"], program("sudoku-solver", "1.0.0"))
+        line = process.stdout.readline()
         self.assertIn(f"main 127.0.0.1:{ports[0]}, admin 127.0.0.1:{ports[1]}", line)
         self.assertEqual(get(ports[1], "/healthz")[0], 200)
         process.terminate()
@@ -298,7 +300,8 @@ class Solver(ServiceTest):
         self.connect(ports[0])
 
     def test_sockets_passed_to_another_process_are_left_alone(self):
-        _, line, ports = self.start_with_sockets("1")
+        process, ports = self.start_with_sockets(["main", "admin"], program("sudoku-solver", "1.0.0"), pid_script="1")
+        line = process.stdout.readline()
         self.assertIn(" ready: main ", line)
         self.assertNotIn(f":{ports[0]},", line)
 
@@ -420,6 +423,30 @@ class Web(ServiceTest):
         self.until(lambda: get(web.port, "/readyz")[0] == 503, "ready without solvers")
         self.assertEqual(get(web.port, "/healthz")[0], 200)
         self.assertEqual(get(web.port, "/solve/" + PUZZLE)[0], 503)
+
+    def test_a_client_that_waits_in_a_passed_socket_is_not_told_that_there_are_no_solvers(self):
+        solver = self.solver()
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as naming:
+            naming.bind(os.path.join(directory, "naming.sock"))
+            naming.listen()
+            naming.settimeout(15)
+            process, ports = self.start_with_sockets(
+                ["main"], program("web-server", "1.0.0"), "--solver-service", "sudoku-solver",
+                CLUSTERCTL_NAMING=naming.getsockname())
+            client = self.connect(ports[0])
+            client.sendall(f"GET /solve/{PUZZLE} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            connection, _ = naming.accept()
+            with connection:
+                self.assertEqual(json.loads(connection.makefile().readline()), {"watch": "sudoku-solver"})
+                client.settimeout(0.2)
+                with self.assertRaises(TimeoutError):  # it waits until it knows whom to ask
+                    client.recv(1)
+                client.settimeout(15)
+                endpoint = {"instance": "sudoku-solver/0", "host": "h", "address": "127.0.0.1",
+                            "ports": {"main": solver.port}, "version": "1.0.0", "state": "ready"}
+                connection.sendall(json.dumps({"format": 1, "service": "sudoku-solver", "revision": 1, "known": True,
+                                               "endpoints": [endpoint]}).encode() + b"\n")
+                self.assertIn(ANSWER, read_all(client).decode())
 
     def test_no_solvers_at_all(self):
         web = self.web()

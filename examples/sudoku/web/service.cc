@@ -16,6 +16,8 @@ namespace sudoku {
 namespace {
 
 constexpr std::string_view kSolvePath = "/solve/";
+// With a passed socket clients may be waiting already.
+constexpr std::chrono::milliseconds kTimeToHear{2000};
 // After the grace: time for solvers that are late, and for the last answers to be sent.
 constexpr Clock::duration kTimeToFinish = std::chrono::seconds(5);
 
@@ -91,6 +93,7 @@ WebService::WebService(WebSetup setup)
                 onRequest(request, respond);
               }) {
   applyConf(setup.conf);
+  names_.await(kTimeToHear);
   acceptor_ =
       std::make_unique<Acceptor>(loop_, log_, std::move(setup.main.fd), setup.main.inherited,
                                  [this](Fd fd) { server_.accept(std::move(fd)); });

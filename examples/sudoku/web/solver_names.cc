@@ -40,6 +40,10 @@ void SolverNames::follow(const std::string& service) {
     log_.error("naming: " + naming_.error());
 }
 
+void SolverNames::await(std::chrono::milliseconds most) {
+  if (!service_.empty()) naming_.waitFor(service_, most);
+}
+
 void SolverNames::process() {
   naming_.process();
   if (service_.empty() || naming_.error() == told_) return;

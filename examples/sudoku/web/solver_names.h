@@ -2,6 +2,7 @@
 // new configuration when one comes, goes or moves. For the loop's thread only.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -18,7 +19,7 @@ class SolverNames {
  public:
   using OnSolvers = std::function<void(std::vector<HostPort>)>;
 
-  // `loop` and `log` must outlive it. `on_solvers` is called from the loop, never from here.
+  // `loop` and `log` must outlive it. `on_solvers` is called from the loop, and by await().
   SolverNames(EventLoop& loop, const Log& log, OnSolvers on_solvers);
   ~SolverNames();
   SolverNames(const SolverNames&) = delete;
@@ -26,6 +27,8 @@ class SolverNames {
 
   // Follows the port `main` of this service from now on; an empty name: none.
   void follow(const std::string& service);
+  // Until the first answer, for so long at most: whoever serves before it knows of no solver.
+  void await(std::chrono::milliseconds most);
 
  private:
   void onChange(const clusterctl::Service& service);
