@@ -8,9 +8,10 @@ import socket
 import subprocess
 import time
 import unittest
-import urllib.request
 
-from harness import BUILD_DIR, TOP, Cluster, namespaces_permitted, wait_for
+import sudoku_front
+from harness import TOP, Cluster, namespaces_permitted, wait_for
+from sudoku_front import Front, Load, fetch, url_of
 
 SOLVER = """
 service: sudoku-solver
@@ -35,35 +36,6 @@ health: {{ready: {{http: "main:/healthz"}}}}
 upgrade: {{batch: 1, order: start-first, drain: 1s}}
 """
 
-NGINX = """
-user root; worker_processes 1; pid /run/nginx-t.pid; error_log /var/log/nginx-t.log;
-events { worker_connections 512; }
-http {
-  access_log off;
-  client_body_temp_path /tmp/n1; proxy_temp_path /tmp/n2; fastcgi_temp_path /tmp/n3;
-  uwsgi_temp_path /tmp/n4; scgi_temp_path /tmp/n5;
-  include /opt/clusterctl/registry/views/web.conf;
-  server { listen 8080; location / { proxy_pass http://web; } }
-}
-"""
-
-HAPROXY = """
-global
-  stats socket /run/haproxy-t.sock mode 600 level admin
-  pidfile /run/haproxy-t.pid
-defaults
-  mode http
-  timeout connect 2s
-  timeout client 10s
-  timeout server 10s
-frontend front
-  bind :8081
-  default_backend web
-backend web
-  balance roundrobin
-  server-template web 1-6 127.0.0.1:9 disabled
-"""
-
 PROMETHEUS = """
 scrape_configs:
   - job_name: clusterctl
@@ -71,37 +43,11 @@ scrape_configs:
     file_sd_configs: [{files: [/opt/clusterctl/registry/views/*.json]}]
 """
 
-VIEWS = """
-views:
-  - {nginx: web.conf, service: web-server, upstream: web, hosts: host1,
-     reload: [/usr/sbin/nginx, -c, /etc/nginx-t.conf, -s, reload]}
-  - {haproxy: /run/haproxy-t.sock, service: web-server, backend: web, servers: "web[1-6]", hosts: host1}
-  - {prometheus: targets.json, service: [web-server], labels: {team: solver}, hosts: host1}
-  - {plain: solvers.txt, service: sudoku-solver, port: main}
+VIEWS = f"""
+views:{sudoku_front.VIEWS.format(host=1)}
+  - {{prometheus: targets.json, service: [web-server], labels: {{team: solver}}, hosts: host1}}
+  - {{plain: solvers.txt, service: sudoku-solver, port: main}}
 """
-
-
-def example(*parts):
-    return os.path.join(BUILD_DIR, "examples", *parts)
-
-
-class Load:
-    """sudoku-load from this machine, until ended; every answer is checked."""
-
-    def __init__(self, target, rate=60):
-        self.process = subprocess.Popen(
-            [example("sudoku-load", "bin", "sudoku-load"), "--target", target, "--rate", str(rate), "--until-signal",
-             "-o", "json"], stdout=subprocess.PIPE, text=True)
-
-    def end(self):
-        self.process.send_signal(signal.SIGINT)
-        out, _ = self.process.communicate(timeout=60)
-        return json.loads(out)
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
 
 
 @unittest.skipUnless(namespaces_permitted(), "test hosts with networks of their own need root and namespaces")
@@ -115,9 +61,7 @@ class NamingTest(unittest.TestCase):
         cls.place("sudoku-solver", "{hosts: [host1, host2]}")
         cls.place("web-server", "{hosts: [host2, host3]}")
         cls.c.append("cluster.yaml", VIEWS)
-        for service in ("sudoku-solver", "web-server"):
-            for version in ("1.0.0", "1.1.0"):
-                cls.c.run("release", "add", service, version, example(f"{service}-{version}"))
+        sudoku_front.add_releases(cls.c)
         # The web servers come first: what they do not know yet is not nothing.
         cls.c.run("deploy", "web-server", "1.0.0")
         cls.c.run("deploy", "sudoku-solver", "1.0.0")
@@ -127,21 +71,14 @@ class NamingTest(unittest.TestCase):
         cls.c.manifest(service, (SOLVER if service == "sudoku-solver" else WEB).format(place=place))
 
     # ---- the parts ----
-    def load(self, target):
-        load = Load(target)
+    def load(self, *targets):
+        load = Load(targets)
         self.addCleanup(load.close)
         return load
 
-    def url(self, endpoint):
-        return f"http://{endpoint['address']}:{endpoint['ports']['main']}"
-
-    def get(self, url):
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return answer.read().decode()
-
     def solvers_of(self, endpoint):
         """The addresses that a web server spreads its puzzles over."""
-        return sorted(solver["address"] for solver in json.loads(self.get(self.url(endpoint) + "/stats"))["solvers"])
+        return sorted(solver["address"] for solver in json.loads(fetch(url_of(endpoint) + "/stats"))["solvers"])
 
     def registered(self):
         return sorted(f"{e['address']}:{e['ports']['main']}" for e in self.c.endpoints("sudoku-solver"))
@@ -171,7 +108,7 @@ class NamingTest(unittest.TestCase):
     def test_solvers_come_go_fall_and_are_replaced_and_no_request_is_lost(self):
         self.wait_until_followed()
         pids = [one["pid"] for one in self.c.instances("web-server").values()]
-        load = self.load(",".join(map(self.url, self.c.endpoints("web-server"))))
+        load = self.load(*map(url_of, self.c.endpoints("web-server")))
         self.place("sudoku-solver", "{hosts: [host1, host2, host3]}")
         self.c.run("deploy", "sudoku-solver", "1.0.0")
         self.assertEqual(len(self.registered()), 3)
@@ -209,7 +146,7 @@ class NamingTest(unittest.TestCase):
 
     def test_a_shim_that_is_killed_leaves_the_last_list(self):
         self.wait_until_followed()
-        load = self.load(self.url(self.c.endpoints("web-server")[0]))
+        load = self.load(url_of(self.c.endpoints("web-server")[0]))
         host = int(self.c.endpoints("web-server")[0]["host"][-1])
         lines = self.watch(host, "sudoku-solver")
         next(lines)
@@ -265,10 +202,6 @@ class NamingTest(unittest.TestCase):
         self.c.run("start", "sudoku-solver/1")
 
     # ---- views ----
-    def put(self, path, text):
-        with open(str(self.c.bed.live_root(1)) + path, "w") as file:
-            file.write(text)
-
     def background(self, *command):
         process = subprocess.Popen(self.c.bed.exec_command(1, *command), stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL)
@@ -279,25 +212,20 @@ class NamingTest(unittest.TestCase):
         with open(self.c.live_path(host, "registry/views", name)) as file:
             return file.read()
 
-    def start_haproxy(self):
-        self.c.bed.exec(1, "/usr/sbin/haproxy", "-D", "-f", "/etc/haproxy-t.cfg")
-
     def start_front(self):
         """nginx, HAProxy and Prometheus on host 1."""
-        self.put("/etc/nginx-t.conf", NGINX)
-        self.put("/etc/haproxy-t.cfg", HAPROXY)
-        self.put("/etc/prometheus-t.yml", PROMETHEUS)
-        self.c.bed.exec(1, "/usr/sbin/nginx", "-c", "/etc/nginx-t.conf")
-        self.addCleanup(self.c.bed.exec, 1, "pkill", "-x", "nginx", check=False)
-        self.start_haproxy()
-        self.addCleanup(self.c.bed.exec, 1, "pkill", "-x", "haproxy", check=False)
+        front = Front(self.c, 1)
+        self.addCleanup(front.end)
+        front.start()
+        front.put("/etc/prometheus-t.yml", PROMETHEUS)
         self.background("/usr/bin/prometheus", "--config.file=/etc/prometheus-t.yml",
                         "--storage.tsdb.path=/tmp/prometheus", "--web.listen-address=:9090", "--log.level=error")
+        return front
 
     def targets(self):
         """What Prometheus scrapes: (address, instance, team)."""
         try:
-            found = json.loads(self.get(f"http://{self.c.bed.addr(1)}:9090/api/v1/targets"))
+            found = json.loads(fetch(f"http://{self.c.bed.addr(1)}:9090/api/v1/targets"))
         except OSError:
             return None
         return sorted((t["discoveredLabels"]["__address__"], t["labels"]["instance"], t["labels"]["team"])
@@ -307,23 +235,12 @@ class NamingTest(unittest.TestCase):
         return sorted((f"{e['address']}:{e['ports']['main']}", e["instance"], "solver")
                       for e in self.c.endpoints("web-server"))
 
-    def front(self, port):
-        return f"http://{self.c.bed.addr(1)}:{port}"
-
-    def answers(self, port):
-        try:
-            return self.get(self.front(port) + "/healthz") == "ok\n"
-        except OSError:
-            return False
-
     def test_views_for_nginx_haproxy_and_prometheus_follow_a_deploy(self):
         for host in (1, 2, 3):
             wait_for(lambda: self.view(host, "solvers.txt").split() == self.registered(), what="the plain view")
-        self.start_front()
-        wait_for(lambda: self.answers(8080), what="nginx")
-        wait_for(lambda: self.answers(8081), what="HAProxy to be filled")
+        front = self.start_front()
         wait_for(lambda: self.targets() == self.wanted_targets(), what="Prometheus")
-        loads = [self.load(self.front(8080)), self.load(self.front(8081))]
+        loads = [self.load(front.nginx), self.load(front.haproxy)]
         before = self.wanted_targets()
         self.c.run("deploy", "web-server", "1.1.0")
         self.assertNotEqual(self.wanted_targets(), before)
@@ -331,10 +248,10 @@ class NamingTest(unittest.TestCase):
             self.no_request_lost(load)
         wait_for(lambda: self.targets() == self.wanted_targets(), what="Prometheus")
         # A HAProxy that starts anew has forgotten everything.
-        self.c.bed.exec(1, "pkill", "-x", "haproxy")
-        wait_for(lambda: not self.answers(8081), what="the end of HAProxy")
-        self.start_haproxy()
-        wait_for(lambda: self.answers(8081), what="HAProxy to be filled again")
+        front.end("haproxy")
+        wait_for(lambda: not front.answers(front.haproxy), what="the end of HAProxy")
+        front.start_haproxy()
+        wait_for(lambda: front.answers(front.haproxy), what="HAProxy to be filled again")
         told = [e["text"] for e in map(json.loads, self.c.run("-o", "jsonl", "events", "-l", "host1").stdout.splitlines())
                 if e["kind"] == "view"]
         self.assertTrue(all("written again" in text or "haproxy" in text or "nginx" in text for text in told), told)
