@@ -72,6 +72,11 @@ std::string deployResult(const ops::DeployRequest& request, const ops::DeployOut
     if (!outcome.skipped.empty()) text += fmt::format("; left out: {}", foldHosts(outcome.skipped));
     return text + "\n";
   }
+  if (outcome.unrecorded)
+    return fmt::format("{}: {} of {} ready, but {}\nrun the same command again to record it\n",
+                       what, outcome.ready,
+                       counted(static_cast<size_t>(outcome.instances), "instance"),
+                       outcome.error->message);
   switch (outcome.error->code) {
     case Code::kRolledBack:
       return fmt::format("{}: failed after {}; {}\n", what, took, before);

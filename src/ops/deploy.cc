@@ -291,9 +291,10 @@ class Deploy {
         recordGood(desired, {request_.version.str(), desired.spec_digest, SystemClock().wall()});
       std::erase_if(desired.placement, [this](const auto& one) { return !isPlaced(one.first); });
     });
-    if (!recorded && !outcome_.error)
-      outcome_.error = Error{Code::kPartial, "all instances run, but the registry was not told: " +
-                                                 recorded.error().message};
+    if (recorded || outcome_.error) return {};
+    outcome_.unrecorded = true;
+    outcome_.error =
+        Error{Code::kPartial, "the registry was not told: " + recorded.error().message};
     return {};
   }
 

@@ -38,6 +38,7 @@ struct DeployOutcome {
   std::vector<InstanceFailure> failures;
   std::vector<HostName> skipped;      // unreachable, left out as allowed, or lost on the way
   HostErrors missed;                  // hosts that were not told the new endpoints
+  bool unrecorded = false;            // all is done, but the registry was not told: see `error`
   std::vector<std::string> evidence;  // directories that were written
   std::optional<Error> error;         // why it is not what was asked; kRolledBack, kPartial, …
   Millis took{0};

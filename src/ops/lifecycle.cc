@@ -43,6 +43,14 @@ class ServiceAction {
   // Before: what a killed roll-out left could become what is current meanwhile. After: what was
   // published until now may be left over, too.
   Result<void> run() {
+    auto done = work();
+    if (done || !begun_ || done.error().code == Code::kCancelled) return done;
+    return fail(Code::kPartial, "{}: broken off half-way: {}; run the same command again",
+                manifest_.service, done.error().message);
+  }
+
+ private:
+  Result<void> work() {
     const bool cleans = request_.action == Action::kStart || request_.action == Action::kRestart;
     if (cleans)
       CCTL_CHECK(stopLeftovers(operation_, lease_, manifest_.service, hosts(), Keep::kPublished));
@@ -52,7 +60,6 @@ class ServiceAction {
     return settleUnfinished(operation_, manifest_.service);
   }
 
- private:
   Result<void> actOnAll() {
     CCTL_TRY(const ServiceEndpoints endpoints,
              readEndpoints(operation_.registers, manifest_.service));
@@ -252,6 +259,7 @@ class ServiceAction {
 
   Result<void> changeEndpoints(const std::function<void(std::vector<Endpoint>&)>& change) {
     CCTL_CHECK(updateEndpoints(operation_.registers, manifest_.service, change));
+    begun_ = true;
     std::vector<HostName> hosts;
     for (const Placed& placed : selected_) hosts.push_back(placed.host);
     operation_.reached("names");
@@ -270,6 +278,7 @@ class ServiceAction {
         if (held) desired.held[placed.instance.index] = hold;
       }
     }));
+    begun_ = true;
     return {};
   }
 
@@ -281,6 +290,7 @@ class ServiceAction {
   const uint64_t token_;
   LifecycleOutcome& outcome_;
   std::vector<Endpoint> before_;
+  bool begun_ = false;  // the registry says something else than before
   std::mutex mutex_;
   std::vector<Endpoint> ready_;  // guarded by mutex_
 };

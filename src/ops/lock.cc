@@ -171,7 +171,8 @@ bool Lease::held() const {
 
 Error Lease::lost() const {
   const auto lock = readLock(registers_, service_);
-  std::string now = "who holds it now is not known";
+  std::string now;
+  if (!lock) now = "who holds it now is not known: " + lock.error().message;
   if (lock && !*lock) now = "nobody holds it now";
   if (lock && *lock) {
     const bool ours = (*lock)->holder.id == holder().id;

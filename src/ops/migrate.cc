@@ -175,8 +175,13 @@ class Drain {
     CCTL_TRY(outcome_.moved,
              carryOutAll(operation_, settings, std::move(services_), [this] { return mark(); }));
     if (request_.dry_run) return std::move(outcome_);
-    if (request_.on_stuck == OnStuck::kStop && !outcome_.moved.error) CCTL_CHECK(stopStuck());
-    CCTL_CHECK(unmarkWhenInVain());
+    if (request_.on_stuck == OnStuck::kStop && !outcome_.moved.error)
+      if (auto stopped = stopStuck(); !stopped) outcome_.moved.error = stopped.error();
+    if (auto unmarked = unmarkWhenInVain(); !unmarked)
+      outcome_.moved.error =
+          Error{Code::kPartial, fmt::format("{}; {} stays closed to new instances: {}",
+                                            outcome_.moved.error->message, request_.host,
+                                            unmarked.error().message)};
     // Else what was moved or stopped has done so.
     if (outcome_.moved.services.empty() && outcome_.stopped.empty())
       outcome_.moved.missed = tellEveryHost(operation_);

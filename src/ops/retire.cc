@@ -76,6 +76,15 @@ class Retire {
   Result<ChangeEnd> underLock(Change& change) {
     CCTL_TRY(const Desired desired, readDesired(operation_.registers, service_));
     change.note(service_, {desired.version, "", {}});
+    auto end = takeOff(change);
+    if (end || !begun_ || end.error().code == Code::kCancelled) return end;
+    std::string text = end.error().message;
+    if (!outcome_.failed.empty()) text += "\n" + describeHostErrors(outcome_.failed).message;
+    return fail(Code::kPartial, "{} is retired in part; run the same command again: {}", service_,
+                text);
+  }
+
+  Result<ChangeEnd> takeOff(Change& change) {
     CCTL_CHECK(withdraw());
     CCTL_CHECK(change.held());
     operation_.reached("dependants");
@@ -110,6 +119,7 @@ class Retire {
     CCTL_TRY(const ServiceEndpoints before, readEndpoints(operation_.registers, service_));
     operation_.reached("mark retired");
     CCTL_CHECK(markRetired(operation_.registers, service_));
+    begun_ = true;
     operation_.reached("withdraw");
     if (!before.endpoints.empty())
       CCTL_CHECK(updateEndpoints(operation_.registers, service_,
@@ -192,6 +202,7 @@ class Retire {
   const ServiceName& service_;
   Millis longest_drain_{0};
   std::vector<HostConnection*> hosts_;
+  bool begun_ = false;  // the registry says something else than before
   RetireOutcome outcome_;
 };
 

@@ -162,8 +162,22 @@ void Rollout::putBackAlone(const std::set<InstanceId>& ids) {
     const Step part = onlyOf(done_[i - 1], ids);
     if (isEmpty(part)) continue;
     done_[i - 1] = without(done_[i - 1], ids);
-    auto undone = std::visit([this](const auto& one) { return undo(one); }, part);
-    if (!undone) trouble_.push_back(undone.error().message);
+    undoStep(part);
+  }
+}
+
+// What cannot be withdrawn stays as it is: clients are sent to it, so it must go on to answer.
+void Rollout::undoStep(const Step& done) {
+  const Step step = without(done, published_still_);
+  if (isEmpty(step)) return;
+  auto undone = std::visit([this](const auto& one) { return undo(one); }, step);
+  if (undone) return;
+  trouble_.push_back(undone.error().message);
+  const auto* publish = std::get_if<PublishStep>(&step);
+  if (publish == nullptr) return;
+  for (const InstanceId& id : publish->items) {
+    published_still_.insert(id);
+    trouble_.push_back(fmt::format("{} goes on as it is, for clients may be sent to it", id));
   }
 }
 
@@ -229,9 +243,7 @@ Result<void> Rollout::runStep(const Step& step) {
   operation_.reached(stepName(step));
   if (operation_.cancel && operation_.cancel->cancelled())
     return fail(Code::kCancelled, "interrupted");
-  if (!lease_.held())
-    return fail(Code::kPartial, "the lock on {} was lost to another operation",
-                input_.manifest->service);
+  if (!lease_.held()) return fail(Code::kPartial, "{}", lease_.lost().message);
   done_.push_back(step);  // before it is done: a step that fails half-way is undone as well
   return std::visit([this](const auto& one) { return execute(one); }, step);
 }
@@ -241,8 +253,7 @@ Result<void> Rollout::undoDownTo(size_t kept) {
     const Step step = std::move(done_.back());
     done_.pop_back();
     operation_.reached("undo " + std::string(stepName(step)));
-    auto undone = std::visit([this](const auto& one) { return undo(one); }, step);
-    if (!undone) trouble_.push_back(undone.error().message);
+    undoStep(step);
   }
   if (trouble_.empty()) return {};
   std::string text;

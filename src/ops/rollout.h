@@ -97,6 +97,7 @@ class Rollout {
     return {};
   }
   [[nodiscard]] Result<void> undoDownTo(size_t kept);
+  void undoStep(const Step& done);
 
   // Those that do not stand as they should.
   std::vector<InstanceFailure> look(const std::set<InstanceId>& ids);
@@ -130,9 +131,10 @@ class Rollout {
   std::map<InstanceId, NewGeneration> started_;
   std::vector<Endpoint> before_;  // the service's endpoints when the roll-out began
   std::vector<Step> done_;
-  size_t wave_begun_ = 0;          // size of done_ when the wave under way began
-  std::set<InstanceId> left_out_;  // failed within the budgets
-  std::set<InstanceId> down_;      // restarted, and not running again
+  size_t wave_begun_ = 0;                 // size of done_ when the wave under way began
+  std::set<InstanceId> left_out_;         // failed within the budgets
+  std::set<InstanceId> down_;             // restarted, and not running again
+  std::set<InstanceId> published_still_;  // new ones that could not be withdrawn
   std::set<HostName> lost_;
   std::set<HostName> deaf_;  // did not take names: told at the end, not waited for again
   size_t unhealthy_ = 0;

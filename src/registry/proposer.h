@@ -198,7 +198,8 @@ class BasicAttempt {
   std::vector<Send> onLost(const std::string& acceptor);
 
   End end() const { return end_; }
-  const std::string& why() const { return why_; }  // for kNoQuorum
+  const std::string& why() const { return why_; }           // for kNoQuorum
+  std::string missing() const { return round_.missing(); }  // of whom it waits for, in words
   bool hasSentValue() const { return sent_value_; }
   bool mayTell() const { return tell_; }
   bool hasAccepted() const { return phase_ == Phase::kAccept; }

@@ -207,12 +207,12 @@ Actions BasicOperation<Rules>::onTimer(SteadyTime now) {
   if (finished_) return {};
   if (now < wake_) return {{}, wake_, std::nullopt};
   if (!attempt_) return begin(now);
-  return waitAndTry(now, "no answer in time", true);
+  return waitAndTry(now, attempt_->missing(), true);
 }
 
 template <typename Rules>
 Actions BasicOperation<Rules>::giveUp(SteadyTime) {
-  if (!finished_) finishWithout(why_.empty() ? "no answer in time" : why_);
+  if (!finished_) finishWithout(attempt_ ? attempt_->missing() : why_);
   return {};
 }
 
