@@ -85,6 +85,14 @@ class SocketAttempt final : public Attempt {
   }
 
  private:
+  // Whoever began it may keep it until the next attempt: a socket that has ended, or can be written
+  // to, would tell the loop so without end.
+  void conclude(bool ok, std::string answer) {
+    watch_.reset();
+    socket_.reset();
+    finish(ok, std::move(answer));
+  }
+
   void connectNext(std::string why) {
     watch_.reset();
     socket_.reset();
@@ -114,7 +122,7 @@ class SocketAttempt final : public Attempt {
     socklen_t length = sizeof error;
     ::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
     if (error != 0) return connectNext(std::strerror(error) + detail_);
-    if (target_.probe.kind == ProbeKind::kTcp) return finish(true, "connected");
+    if (target_.probe.kind == ProbeKind::kTcp) return conclude(true, "connected");
     const std::string request = fmt::format(
         "GET {} HTTP/1.1\r\nHost: localhost:{}\r\nUser-Agent: clusterctl-shim\r\n"
         "Accept: */*\r\nConnection: close\r\n\r\n",
@@ -122,7 +130,7 @@ class SocketAttempt final : public Attempt {
     // A fresh socket's buffer takes this whole.
     if (::send(socket_.get(), request.data(), request.size(), MSG_NOSIGNAL) !=
         static_cast<ssize_t>(request.size()))
-      return finish(false, "the connection was closed at once");
+      return conclude(false, "the connection was closed at once");
     watch_.reset();
     watch_ = loop_.watch(socket_.get(), EPOLLIN, [this](uint32_t) { onAnswer(); });
   }
@@ -135,8 +143,8 @@ class SocketAttempt final : public Attempt {
     const bool ended = got <= 0 || answer_.size() >= kMaxAnswer;
     const bool have_status = answer_.find('\n') != std::string::npos;
     if (!have_status && !ended) return;
-    if (have_status && isGood()) return finish(true, statusLine());
-    if (ended) finish(false, answer_.empty() ? "closed without an answer" : printable(answer_));
+    if (have_status && isGood()) return conclude(true, statusLine());
+    if (ended) conclude(false, answer_.empty() ? "closed without an answer" : printable(answer_));
   }
 
   std::string statusLine() const { return printable(answer_.substr(0, answer_.find('\n'))); }
