@@ -22,10 +22,12 @@ std::string variableOf(const std::string& option) {
 }
 
 void addGlobals(CLI::App& app, Globals& globals, std::string& output) {
+  // Of several the last counts: one that is typed after what an alias or a script gives.
   const auto option = [&](const std::string& names, const std::string& long_name, auto& value,
                           const std::string& help) {
     return app.add_option(names, value, help)
         ->envname(variableOf(long_name))
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
         ->group("Global options");
   };
   const auto flag = [&](const std::string& names, const std::string& long_name, auto& value,
@@ -234,6 +236,11 @@ Result<ParsedLine> parseLine(const std::vector<Command>& table,
   } catch (const CLI::CallForVersion& version) {
     parsed.text = std::string(version.what()) + "\n";
     return parsed;
+  } catch (const CLI::ArgumentMismatch& mismatch) {
+    const std::string text = mismatch.what();
+    const size_t twice = text.find(": At Most 1 required");
+    if (twice == std::string::npos) return fail(Code::kUsage, "{}", text);
+    return fail(Code::kUsage, "{} was given more than once", text.substr(0, twice));
   } catch (const CLI::Error& error) {
     return fail(Code::kUsage, "{}", error.what());
   }

@@ -60,6 +60,15 @@ TEST_CASE("mistakes name the nearest command or option") {
   CHECK(has(problem({"-o", "xml", "status"}), "xml"));
 }
 
+TEST_CASE("of a global option that is given twice the last counts, another is told of") {
+  const auto parsed = parse({"-i", "a", "-l", "x", "status", "-i", "b", "--limit", "y"});
+  REQUIRE(parsed);
+  CHECK(parsed->globals.inventory == "b");
+  CHECK(parsed->globals.limit == "y");
+  CHECK(parse({"--dry-run", "status", "--dry-run"})->globals.dry_run);
+  CHECK(problem({"migrate", "a/0", "--to", "x", "--to", "y"}) == "--to was given more than once");
+}
+
 TEST_CASE("help never runs anything, for every command") {
   CHECK(has(parse({"--help"})->text, "deploy"));
   CHECK(has(parse({"--help"})->text, "Usage: clusterctl [options]"));
