@@ -193,15 +193,16 @@ void Names::markSlice() {
 // ---- changing ----------------------------------------------------------------------------------
 
 Result<std::vector<std::string>> Names::apply(const std::vector<protocol::NamedService>& services) {
-  std::vector<bool> here;
+  std::vector<Json> ours;  // of each service its endpoints, where some are ours; else null
   for (const protocol::NamedService& service : services) {
     CCTL_CHECK(parseServiceName(service.service));
     const std::string& text = service.endpoints.text;
-    if (!text.starts_with('[') || !Json::accept(text))
-      return fail(Code::kBadInput, "{}: its endpoints are not a list", service.service);
     // Taken apart only where they may be ours: others wait to be told.
     const bool may_be_here = !host_.empty() && text.find('"' + host_ + '"') != std::string::npos;
-    here.push_back(may_be_here && isHere(parseJson(text).value_or(Json::array()), host_));
+    auto parsed = may_be_here ? parseJson(text) : Result<Json>(Json::array());
+    if (!text.starts_with('[') || !parsed || (!may_be_here && !Json::accept(text)))
+      return fail(Code::kBadInput, "{}: its endpoints are not a list", service.service);
+    ours.push_back(isHere(*parsed, host_) ? std::move(*parsed) : Json());
   }
   std::vector<std::string> applied;
   for (size_t i = 0; i < services.size(); ++i) {
@@ -210,10 +211,10 @@ Result<std::vector<std::string>> Names::apply(const std::vector<protocol::NamedS
     const uint64_t revision = known == services_.end() ? 0 : known->second.revision;
     if (service.revision == 0 || revision > service.revision) continue;
     if (revision == service.revision && known->second.confirmed) continue;
-    Entry entry{service.revision, service.endpoints.text, {}, here[i], true};
+    Entry entry{service.revision, service.endpoints.text, {}, !ours[i].is_null(), true};
     // Of one revision there is one content: this only confirms what the files held.
     if (revision == service.revision) entry.endpoints = known->second.endpoints;
-    judgeEntry(entry);
+    if (entry.here) judgeEntry(entry, std::move(ours[i]));
     Entry& kept = services_[service.service] = std::move(entry);
     if (revision < service.revision) applied.push_back(service.service);
     // Who watches is told before the disk has it: a sync takes milliseconds, and it was committed.
@@ -232,22 +233,18 @@ void Names::changed(const std::string& service, const Entry&) {
 }
 
 // What is shown of the endpoints that are ours. True when that is another text than before.
-bool Names::judgeEntry(Entry& entry) const {
+bool Names::judgeEntry(Entry& entry, Json endpoints) const {
   std::string shown;
-  const auto parsed = entry.here && is_ready_ ? parseJson(entry.endpoints) : Result<Json>(Json());
-  if (parsed && parsed->is_array()) {
-    Json endpoints = *parsed;
-    bool differs = false;
-    for (Json& endpoint : endpoints) {
-      const auto seat = seatOf(endpoint, host_);
-      if (!seat || endpoint["state"] != "ready") continue;
-      if (is_ready_(seat->instance, seat->ports).value_or(true)) continue;
-      endpoint["registered"] = endpoint["state"];
-      endpoint["state"] = "unhealthy";
-      differs = true;
-    }
-    if (differs) shown = dumpJson(endpoints);
+  bool differs = false;
+  for (Json& endpoint : endpoints) {
+    const auto seat = is_ready_ ? seatOf(endpoint, host_) : std::nullopt;
+    if (!seat || endpoint["state"] != "ready") continue;
+    if (is_ready_(seat->instance, seat->ports).value_or(true)) continue;
+    endpoint["registered"] = endpoint["state"];
+    endpoint["state"] = "unhealthy";
+    differs = true;
   }
+  if (differs) shown = dumpJson(endpoints);
   if (shown == entry.shown) return false;
   entry.shown = std::move(shown);
   return true;
@@ -271,7 +268,9 @@ void Names::judgeChanged() {
   judging_ = false;
   for (const std::string& service : std::exchange(to_judge_, {})) {
     const auto found = services_.find(service);
-    if (found == services_.end() || !judgeEntry(found->second)) continue;
+    if (found == services_.end()) continue;
+    auto endpoints = parseJson(found->second.endpoints);
+    if (!endpoints || !judgeEntry(found->second, std::move(*endpoints))) continue;
     // A disk that is full must not keep it from those who listen.
     [[maybe_unused]] const auto written = writeService(service, found->second);
     changed(service, found->second);

@@ -82,7 +82,7 @@ class Names {
   bool loadRegistryLines(std::string_view text);
   void loadServices();
   void learn(const std::string& service, uint64_t revision, const Json& endpoints);
-  bool judgeEntry(Entry& entry) const;
+  bool judgeEntry(Entry& entry, Json endpoints) const;
   void judgeChanged();
   void changed(const std::string& service, const Entry& entry);
   std::string tailOf(const Entry& entry) const;

@@ -88,7 +88,15 @@ TEST_CASE("JSON: duplicate keys, depth and trailing bytes are refused") {
   CHECK_FALSE(parseJson(R"({"a":1,"a":2})"));
   CHECK_FALSE(parseJson("{} x"));
   CHECK_FALSE(parseJson(""));
+  CHECK_FALSE(parseJson(R"({"b":[{"a":{}},{"a":1,"c":2,"a":{}}]})"));
   CHECK_FALSE(parseJson(std::string(100'000, '[')));
+  CHECK(parseJson(std::string(64, '[') + std::string(64, ']')));
+  CHECK_FALSE(parseJson(std::string(65, '[') + std::string(65, ']')));
+  CHECK_FALSE(parseJson("1e999"));
+  CHECK_FALSE(parseJson("[\"\xff\"]"));
+  const std::string text = R"({"a":[1,-2,2.5,true,null,"x\n",[],{}],"b":{"c":18446744073709551615}})";
+  CHECK(dumpJson(parseJson(text).value()) == text);
+  CHECK(dumpJson(parseJson("3").value()) == "3");
   CHECK(dumpJson(Json("\xff")) == "\"\xEF\xBF\xBD\"");
 }
 
