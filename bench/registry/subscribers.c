@@ -40,7 +40,7 @@ static unsigned lines_of(int fd) {
   unsigned lines = 0;
   ssize_t got = recv(fd, buffer, sizeof buffer, MSG_DONTWAIT);
   if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) exit((fprintf(stderr, "lost a connection\n"), 1));
-  for (ssize_t i = 0; i < got; i++) lines += buffer[i] == '\n';
+  for (char *end = buffer; got > 0 && (end = memchr(end, '\n', (size_t)(buffer + got - end))) != NULL; end++) lines++;
   return lines;
 }
 
