@@ -8,8 +8,8 @@ namespace {
 
 constexpr size_t kMaxDepth = 64;
 
-// Builds the value. The library's own builder would let duplicate keys pass (the last one wins), and
-// its parser with a callback, which could watch them, takes three times as long.
+// Builds the value. The library's own builder would let duplicate keys pass (the last one wins),
+// and its parser with a callback, which could watch them, takes three times as long.
 class Builder final : public nlohmann::json_sax<Json> {
  public:
   explicit Builder(Json& root) : root_(root) {}

@@ -1,6 +1,7 @@
 #include "shim/views.h"
 
 #include <fcntl.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -58,8 +59,8 @@ std::string mistakeIn(const View& view) {
   for (const std::string& service : view.services)
     if (!parseServiceName(service)) return "a service's name";
   if (view.kind == ViewKind::kHaproxy &&
-      (view.path[0] != '/' || view.servers.empty() ||
-       !std::all_of(view.servers.begin(), view.servers.end(), isPlain)))
+      (view.path[0] != '/' || view.path.size() >= sizeof(sockaddr_un::sun_path) ||
+       view.servers.empty() || !std::all_of(view.servers.begin(), view.servers.end(), isPlain)))
     return "its socket or its servers";
   if (!view.reload.empty() && !view.reload.front().starts_with('/'))
     return "the program for its reload is not an absolute path";

@@ -253,6 +253,14 @@ TEST_CASE("views: nonsense is refused and changes nothing; a damaged file is tol
     CHECK(refused([](View& v) { v.name = "a;b"; }));
     CHECK(refused([](View& v) { v.reload = {"nginx"}; }));
     CHECK(refused([](View& v) { v.kind = ViewKind::kHaproxy, v.path = "/s"; }));
+    const auto socketOf = [&](size_t length) {
+      View haproxy = view;
+      haproxy.kind = ViewKind::kHaproxy, haproxy.path = "/" + std::string(length - 1, 's');
+      haproxy.servers = {"a"};
+      return haproxy;
+    };
+    CHECK(checkViews({socketOf(107)}));
+    CHECK_FALSE(checkViews({socketOf(108)}));  // cut, it is another socket's address
     CHECK(refused(
         [](View& v) { v.kind = ViewKind::kHaproxy, v.path = "/s", v.servers = {"a; shutdown"}; }));
     CHECK(views.views() == good);
