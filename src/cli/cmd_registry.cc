@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/text.h"
 #include "cli/command.h"
 #include "cli/exit_codes.h"
 #include "cli/registry_text.h"
@@ -64,8 +65,7 @@ std::string reportText(Context& context, const ops::RegistryReport& report) {
          answers ? member.epoch.text() : "-", answers ? std::to_string(member.registers) : "-",
          answers ? std::to_string(member.uncommitted) : "-", member.member.acceptor},
         member.state == ops::MemberState::kOk ? Style::kPlain : Style::kBad);
-    if (!member.why.empty())
-      problems += fmt::format("{}: {}\n", member.member.host, printable(member.why));
+    if (!member.why.empty()) problems += printable(about(member.member.host, member.why)) + "\n";
   }
   return table.text(context.painter()) + problems + quorumText(report);
 }

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/text.h"
+
 namespace cctl::cli {
 namespace {
 
@@ -144,8 +146,7 @@ void Progress::print(const ops::OpEvent& event) {
   using Kind = ops::OpEventKind;
   const bool matters = event.kind == Kind::kWarning || event.kind == Kind::kFailure;
   if (verbosity_ == Verbosity::kQuiet && !matters) return;
-  const std::string subject = event.subject.empty() ? "" : event.subject + ": ";
-  const std::string text = printable(subject + event.text);
+  const std::string text = printable(about(event.subject, event.text));
   switch (event.kind) {
     case Kind::kPhase:
       fmt::print(out_, "{}\n", painter_.paint(Style::kBold, text));

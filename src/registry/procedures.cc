@@ -97,9 +97,12 @@ Result<Beginning> planRecovery(const std::vector<HostIdentity>& hosts,
     return fail(Code::kNotFound, "none of the hosts that answer holds a registry to recover");
   std::vector<HostIdentity> survivors;
   for (const HostIdentity& host : hosts) {
+    // Of the newest members known: one that was replaced while it was away believes in an older
+    // membership, and what it holds is of then.
     const bool holds = host.reply && host.reply->membership &&
                        host.reply->membership->epoch.incarnation == newest->epoch.incarnation &&
-                       isMember(*host.reply->membership, host.reply->acceptor);
+                       isMember(*host.reply->membership, host.reply->acceptor) &&
+                       isMember(*newest, host.reply->acceptor);
     if (holds) survivors.push_back(host);
   }
   const std::vector<Member> old = membersFrom(survivors);

@@ -318,9 +318,17 @@ class FiveHosts(RegistryTest):
         c.run("registry", "members", "add", "host1", "host3", "-y")
         self.name_hosts(c, [keeper, "host1", "host3"])
         self.assertTrue(self.status(c)[0]["quorum"])
+        # host3 is replaced while it is away, and comes back believing in the members of before.
+        c.bed.cut(3)
         c.run("registry", "members", "replace", "host3", "host5", "-y")
         self.name_hosts(c, [keeper, "host1", "host5"])
-        c.run("restart", "web")
+        c.bed.heal(3)
+        for host in (int(keeper[-1]), 1):
+            c.bed.cut(host)
+        done = c.run("registry", "recover", "-y")
+        self.assertIn("members host5\n", done.stdout)
+        self.name_hosts(c, ["host5"])
+        self.assertEqual(self.value(c, "desired/web")["version"], "1.0.0")
 
     def test_two_first_runs_at_once_yield_one_registry(self):
         c = self.cluster(5, registry=self.HOSTS)

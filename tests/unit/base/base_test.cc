@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/subprocess.h"
+#include "base/text.h"
 
 using namespace cctl;
 
@@ -94,7 +95,8 @@ TEST_CASE("JSON: duplicate keys, depth and trailing bytes are refused") {
   CHECK_FALSE(parseJson(std::string(65, '[') + std::string(65, ']')));
   CHECK_FALSE(parseJson("1e999"));
   CHECK_FALSE(parseJson("[\"\xff\"]"));
-  const std::string text = R"({"a":[1,-2,2.5,true,null,"x\n",[],{}],"b":{"c":18446744073709551615}})";
+  const std::string text =
+      R"({"a":[1,-2,2.5,true,null,"x\n",[],{}],"b":{"c":18446744073709551615}})";
   CHECK(dumpJson(parseJson(text).value()) == text);
   CHECK(dumpJson(parseJson("3").value()) == "3");
   CHECK(dumpJson(Json("\xff")) == "\"\xEF\xBF\xBD\"");
@@ -122,6 +124,14 @@ TEST_CASE("durations and sizes need units and do not overflow") {
   CHECK(parseSize("512M").value() == 512u << 20);
   CHECK_FALSE(parseSize("1T"));
   CHECK_FALSE(parseSize("99999999999999999G"));
+}
+
+TEST_CASE("a subject is named once") {
+  CHECK(about("host1", "no answer") == "host1: no answer");
+  CHECK(about("host1", "host1: no answer") == "host1: no answer");
+  CHECK(about("host1", "left out: host1: no answer") == "host1: left out: no answer");
+  CHECK(about("host1", "nothing of host1: really") == "host1: nothing of host1: really");
+  CHECK(about("", "no answer") == "no answer");
 }
 
 TEST_CASE("times survive a round trip") {

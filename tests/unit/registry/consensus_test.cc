@@ -454,6 +454,23 @@ TEST_CASE("over a lost quorum the survivors go on in a new incarnation, and who 
   CHECK(cluster.read("a").kind == Outcome::Kind::kSurelyNot);
 }
 
+TEST_CASE("a member that was replaced while it was away is no survivor") {
+  Cluster cluster(3, false);
+  cluster.found();
+  REQUIRE(cluster.swap("a", 0, "1").swapped);
+  cluster.down = {"host1"};
+  cluster.add("host4");
+  MembershipChange change(*cluster.view, cluster.wanting({"host2", "host3", "host4"}));
+  REQUIRE(cluster.runProcedure(change));
+  REQUIRE(cluster.swap("a", 1, "2").swapped);
+  cluster.down = {"host2", "host3"};  // and host1 is back, with what it knew
+  const std::vector<HostIdentity> hosts{cluster.identity("host1"), cluster.identity("host4")};
+  const Beginning beginning = planRecovery(hosts, {}).value();
+  REQUIRE(beginning.first.now.members.size() == 1);
+  CHECK(beginning.first.now.members.front().host == "host4");
+  CHECK(beginning.first.old->members == beginning.first.now.members);
+}
+
 TEST_CASE("hosts of two registries in one inventory are said") {
   Cluster one(1, false);
   one.found();
