@@ -1,5 +1,6 @@
 #include "ops/records.h"
 
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -94,7 +95,18 @@ void recordGood(Desired& desired, GoodSpec good) {
   std::erase_if(desired.good, [&](const GoodSpec& one) { return one.spec == good.spec; });
   desired.last_good = good.version;
   desired.good.insert(desired.good.begin(), std::move(good));
-  if (desired.good.size() > kMostGood) desired.good.resize(kMostGood);
+  if (desired.good.size() <= kMostGood) return;
+  // Changes of its configuration must not crowd out the version before: the oldest spec goes of a
+  // version that has a newer one, else the oldest.
+  const auto hasNewer = [&](size_t at) {
+    return std::any_of(
+        desired.good.begin(), desired.good.begin() + static_cast<ptrdiff_t>(at),
+        [&](const GoodSpec& one) { return one.version == desired.good[at].version; });
+  };
+  size_t dropped = desired.good.size() - 1;
+  while (dropped > 0 && !hasNewer(dropped)) --dropped;
+  if (dropped == 0) dropped = desired.good.size() - 1;
+  desired.good.erase(desired.good.begin() + static_cast<ptrdiff_t>(dropped));
 }
 
 JsonText encodeDesired(const Desired& desired) {

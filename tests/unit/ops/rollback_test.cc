@@ -64,6 +64,17 @@ TEST_CASE("the list of good specs has none twice and does not grow for ever") {
   CHECK(after(many).good.front().version == "49");
 }
 
+TEST_CASE("changes of its configuration do not crowd out the version before") {
+  Desired desired = after({"0", "1"});
+  for (int i = 0; i < 50; ++i)
+    recordGood(desired, {"2", "spec " + std::to_string(i) + " of 2", WallTime{}});
+  CHECK(desired.good.size() == kMostGood);
+  CHECK(desired.good.front().spec == "spec 49 of 2");
+  CHECK(desired.good[1].spec == "spec 48 of 2");
+  CHECK(chosen(desired, Version("1")) == "1");
+  CHECK(chosen(desired, Version("0")) == "0");
+}
+
 TEST_CASE(
     "good specs survive a round trip; a record from before there were any names the last one") {
   const Desired desired = after({"1", "2"});
