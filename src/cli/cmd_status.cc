@@ -36,7 +36,18 @@ Result<StatusView> probeStatus(Context& context, const std::optional<Target>& ta
   return view;
 }
 
-// What a person should know beside the state: stopped by whom, left over, last exit.
+std::string firstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+// "limits.memory: no memory controller is mounted" of each: doctor has the reasons.
+std::string notLimitedText(const std::vector<std::string>& reasons) {
+  std::string names;
+  for (const std::string& reason : reasons)
+    names += (names.empty() ? "" : ", ") + reason.substr(0, reason.find(':'));
+  return "not applied: " + names;
+}
+
+// What a person should know beside the state: stopped by whom, left over, last exit, limits that
+// the host cannot apply, and what the service says of itself.
 std::string noteOf(const StatusView& view, const HostName& host,
                    const protocol::InstanceStatus& status) {
   std::vector<std::string> notes;
@@ -50,9 +61,17 @@ std::string noteOf(const StatusView& view, const HostName& host,
     if (placed_here && held != desired->second.held.end())
       notes.push_back("stopped by " + held->second.by);
   }
-  if (!status.note.empty() && notes.empty()) notes.push_back(status.note);
-  if (status.last_exit && (status.restarts > 0 || status.pid == 0))
-    notes.push_back(fmt::format("last {}", exitText(*status.last_exit)));
+  const bool told = !status.note.empty() && notes.empty();
+  if (told) notes.push_back(status.note);
+  // A failure or a back-off tells of the last exit itself.
+  const std::string last = status.last_exit && (status.restarts > 0 || status.pid == 0)
+                               ? exitText(*status.last_exit)
+                               : "";
+  if (!last.empty() && !(told && status.note.find(last) != std::string::npos))
+    notes.push_back("last " + last);
+  if (!status.not_limited.empty()) notes.push_back(notLimitedText(status.not_limited));
+  if (const auto said = firstLine(status.status_text); !said.empty())
+    notes.push_back("says: " + said);
   std::string text;
   for (const std::string& note : notes) text += (text.empty() ? "" : "; ") + note;
   return text;
@@ -409,7 +428,7 @@ std::string instancesText(const std::vector<Usage>& usages, const Painter& paint
          protocol::stateName(s.state), runs ? std::to_string(s.pid) : "-", percentText(usage.cpu),
          runs ? humanSize(s.rss) : "-", runs ? std::to_string(s.threads) : "-",
          runs ? std::to_string(s.fds) : "-", rateText(usage.read), rateText(usage.written),
-         std::to_string(s.restarts), s.status_text.substr(0, s.status_text.find('\n'))},
+         std::to_string(s.restarts), firstLine(s.status_text)},
         styleOf(s.state));
   }
   return table.empty() ? "" : table.text(painter);

@@ -34,16 +34,18 @@ class Follower {
       auto done = ignoreReply(connection->shim->call<protocol::Empty>(request, deadlineFor(follow),
                                                                       fleet_.cancel(), on_item));
       if (done || !follow || done.error().code != Code::kUnreachable || cancelled()) return done;
-      tell(fmt::format("{}; trying again", done.error().message));
+      tell(done.error().message + "; trying again");
       CCTL_TRY(again_, connectPatiently());
       connection = again_.get();
-      tell(fmt::format("{}: connected again", host_));
+      tell("connected again");
     }
   }
 
  private:
   bool cancelled() const { return fleet_.cancel() && fleet_.cancel()->cancelled(); }
+  // The host stands before it in any case.
   void tell(std::string text) const {
+    if (text.starts_with(host_.str() + ": ")) text.erase(0, host_.str().size() + 2);
     fleet_.events().onEvent({OpEventKind::kWarning, host_.str(), std::move(text), {}});
   }
 

@@ -14,6 +14,16 @@ namespace cctl::ops {
 using protocol::Frame;
 using protocol::FrameKind;
 
+namespace {
+
+// What the transport says names the host, too.
+std::string endedText(const std::string& host, std::string_view why) {
+  if (why.starts_with(host + ": ")) why.remove_prefix(host.size() + 2);
+  return fmt::format("{}: the connection to the shim ended: {}", host, why);
+}
+
+}  // namespace
+
 // The frames that have arrived for one request; an eventfd, so that its thread can wait for them
 // and for the cancel token in one poll.
 struct ShimClient::Waiter {
@@ -138,8 +148,7 @@ void ShimClient::onClose(const Error& error) {
   {
     const std::lock_guard lock(mutex_);
     if (broken_) return;
-    broken_ = Error{Code::kUnreachable,
-                    fmt::format("{}: the connection to the shim ended: {}", host_, error.message)};
+    broken_ = Error{Code::kUnreachable, endedText(host_, error.message)};
     for (const auto& [id, waiter] : waiters_) waiter->end(*broken_);
     sent.swap(sent_);
   }
@@ -193,8 +202,7 @@ Result<void> ShimClient::send(const std::string& frame, Deadline deadline,
                               const CancelToken* cancel) {
   auto written = stream_->write(frame, deadline, cancel);
   if (written || written.error().code != Code::kFailed) return written;
-  return fail(Code::kUnreachable, "{}: the connection to the shim ended: {}", host_,
-              written.error().message);
+  return fail(Code::kUnreachable, "{}", endedText(host_, written.error().message));
 }
 
 Result<void> ShimClient::Upload::data(std::string_view bytes) {

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -227,6 +228,8 @@ class ExecAttempt final : public Attempt {
     return true;
   }
 
+    while (!text_.empty() && std::isspace(static_cast<unsigned char>(text_.back())))
+      text_.pop_back();
   SpawnRequest command_;
   Timer start_;
   Timer poll_timer_;

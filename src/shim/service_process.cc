@@ -574,7 +574,7 @@ void ServiceProcess::becomeReady() {
 // With `restart: never` it is only said: the probe goes on, and may find it healthy again.
 void ServiceProcess::becomeUnhealthy() {
   const std::string why = fmt::format("unhealthy: {}", health_answer_);
-  record(EventKind::kUnhealthy, why);
+  record(EventKind::kUnhealthy, health_answer_);
   enter(State::kUnhealthy);
   if (spec_.restart.when == RestartWhen::kNever) return;
   problem_ = why;

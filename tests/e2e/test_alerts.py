@@ -86,6 +86,8 @@ class AlertsTest(unittest.TestCase):
         events = wait_for(lambda: self.events("loop"), what="the alert", seconds=30)
         self.assertEqual([event["alert"] for event in events], ["crash-loop"])
         self.assertEqual(events[0]["kind"], "failed")
+        line = next(line for line in self.c.run("status", check=None).stdout.splitlines() if "loops/0" in line)
+        self.assertEqual(line.count("exit status 1"), 1, line)  # of the last one, not twice
 
     def test_changed_alerts_reach_hosts_with_the_next_change_and_survive_the_shim(self):
         self.deployed("[]")

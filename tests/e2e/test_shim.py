@@ -764,6 +764,10 @@ class Processes(ShimTest):
                                   ["bin/m"], version="2.0", index=1,
                                   ready={"kind": "exec", "argv": ["bin/c"]})
         self.assertEqual(reply["state"], "ready", reply)
+        _, reply = self.deploy(self.client, {"bin/m": (b"#!/bin/sh\nexec sleep 1000\n", True), "bin/c": (check, True)},
+                               ["bin/m"], version="3.0", index=2, start_timeout=500,
+                               ready={"kind": "exec", "argv": ["bin/c"]})
+        self.assertEqual(reply["health_answer"], "exit status 1: no flag")
 
     def test_a_port_that_was_taken_meanwhile(self):
         spec = self.deploy(self.client, {"bin/l": (LISTENER, True)}, ["bin/l"], ports=["main"],

@@ -228,7 +228,7 @@ class Services(ShimTest):
         self.assertEqual(reply["state"], "ready")
         event = wait_until(lambda: self.events(self.client, "unhealthy"))[0]
         self.assertGreater(time.monotonic() - began, 1.0)
-        self.assertIn("no WATCHDOG=1 within 400", event["text"])
+        self.assertTrue(event["text"].startswith("no WATCHDOG=1 within 400"), event["text"])
         wait_until(lambda: not alive(reply["pid"]))
         wait_until(lambda: [s for s in self.status(self.client)
                             if s["state"] == "ready" and s["pid"] != reply["pid"]])

@@ -100,6 +100,7 @@ class StreamsTest(unittest.TestCase):
         self.assertEqual(numbers, list(range(numbers[0], numbers[0] + len(numbers))))
         self.assertGreater(len(numbers), 20)
         self.assertIn("trying again", "\n".join(logs.errors))
+        self.assertNotIn("host1: host1:", "\n".join(logs.errors))
         told = [json.loads(line) for line in events.lines]
         sequence = [event["seq"] for event in told]
         self.assertEqual(sequence, list(range(sequence[0], sequence[0] + len(sequence))))
