@@ -576,6 +576,7 @@ void ServiceProcess::becomeUnhealthy() {
   const std::string why = fmt::format("unhealthy: {}", health_answer_);
   record(EventKind::kUnhealthy, health_answer_);
   enter(State::kUnhealthy);
+  host_.state.touch();  // nobody says READY=1 to the next supervisor again
   if (spec_.restart.when == RestartWhen::kNever) return;
   problem_ = why;
   given_up_ = true;

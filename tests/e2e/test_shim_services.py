@@ -208,6 +208,17 @@ class Services(ShimTest):
         self.client = self.connect()
         wait_until(lambda: self.one(self.client)["state"] == "ready")
 
+    def test_one_that_was_ready_after_a_crash_still_is_to_the_next_supervisor(self):
+        script = "#!/usr/bin/python3\nimport time\n" + NOTIFY + 'tell("READY=1")\ntime.sleep(1000)\n'
+        _, reply = self.deploy(self.client, {"bin/n": (script.encode(), True)}, ["bin/n"],
+                               ready={"kind": "notify"}, start_timeout=1000)
+        os.kill(reply["pid"], signal.SIGKILL)
+        wait_until(lambda: len(self.events(self.client, "ready")) == 2)
+        pid = self.one(self.client)["pid"]
+        self.kill_one("pid")
+        self.client = self.connect()
+        self.assertEqual((self.one(self.client)["state"], self.one(self.client)["pid"]), ("ready", pid))
+
     def data(self):
         return os.path.join(self.root, "services/svc/instances/0/data")
 
