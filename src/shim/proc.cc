@@ -147,15 +147,27 @@ Marked processesWith(const std::string& variable) {
     const int pid = number<int>(name);
     if (pid <= 0) continue;
     const auto environment = environmentOf(pid);
+static int mainPidIn(const std::vector<std::string>& environment) {
+  const std::string name = std::string(kMainPid) + "=";
+  for (const std::string& variable : environment)
+    if (variable.starts_with(name))
+      return number<int>(std::string_view(variable).substr(name.size()));
+  return 0;
+}
+
+static bool hasEnded(int pid) {
+  const auto stat = readProcStat(pid);
+  return !stat || stat->dead();
+}
+
     if (std::find(environment.begin(), environment.end(), variable) == environment.end()) continue;
     const auto stat = readProcStat(pid);
     if (!stat || stat->dead()) continue;
-    if (stat->session == pid) {
-      found.leaders.push_back(pid);
-      continue;
-    }
-    const auto leader = readProcStat(stat->session);
-    if (!leader || leader->dead()) found.orphans.push_back(pid);
+    const int main = mainPidIn(environment);
+    if (main == pid)
+      found.mains.push_back(pid);
+    else if ((main > 0 && hasEnded(main)) || hasEnded(stat->session))
+      found.orphans.push_back(pid);
   }
   return found;
 }

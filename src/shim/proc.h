@@ -47,10 +47,12 @@ std::optional<std::vector<int>> childrenOf(int pid);
 WallTime wallTimeOf(uint64_t start_ticks, WallTime now);
 // Its environment as it was at its exec, each "NAME=value"; empty when it cannot be read.
 std::vector<std::string> environmentOf(int pid);
-// Living processes that have this "NAME=value": leaders of sessions, and members of sessions whose
-// leader has ended.
+// The pid of an instance's main process, in the environment of all of its processes.
+inline constexpr std::string_view kMainPid = "CLUSTERCTL_PID";
+// Living processes that have this "NAME=value": the main ones, and those whose main process, or the
+// leader of their session, has ended.
 struct Marked {
-  std::vector<int> leaders;
+  std::vector<int> mains;
   std::vector<int> orphans;
 };
 Marked processesWith(const std::string& variable);

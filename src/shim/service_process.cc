@@ -323,6 +323,7 @@ Result<void> ServiceProcess::begin() {
            fmt::format("{} is not part of the release: unverified", plan.unverified));
   CCTL_CHECK(passSockets(plan.request));
   const Cgroups::Group group = limitGroup(plan.request);
+  plan.request.addOwnPid(kMainPid);
   CCTL_TRY(const Limits lowered, spawnWithPipes(plan.request));
   noteNotLimited(group.not_applied, lowered);
   watchExit();
@@ -477,6 +478,7 @@ void ServiceProcess::startProbe() {
   }
   probe_ = std::make_unique<ReadinessProbe>(
       host_.loop, std::move(*target), [this] { return objectionToReady(); },
+  target.command.env.push_back(fmt::format("{}={}", kMainPid, pid_));
       [this] { on(ProcessEvent::kReady); });
 }
 
@@ -535,9 +537,7 @@ Result<void> ServiceProcess::passSockets(SpawnRequest& request) {
   }
   request.env.push_back(fmt::format("LISTEN_FDS={}", spec_.sockets.size()));
   request.env.push_back("LISTEN_FDNAMES=" + names);
-  static constexpr std::string_view kListenPid = "LISTEN_PID=";
-  request.env.push_back(std::string(kListenPid) + std::string(12, '\0'));
-  request.listen_pid = request.env.back().data() + kListenPid.size();
+  request.addOwnPid("LISTEN_PID");
   return {};
 }
 

@@ -227,6 +227,7 @@ class Child {
     const int err = given_.err >= 0 ? given_.err : null;
     // All sources are above 2: the shim keeps 0 to 2 open.
     if (::dup2(null, 0) < 0 || ::dup2(out, 1) < 0 || ::dup2(err, 2) < 0) giveUp(kFiles);
+    for (char* digits : request_.own_pid) writeOwnPid(digits);
     const int passed = passSockets();
     // Everything of ours is O_CLOEXEC by birth, and what it inherited since keepInheritedFiles().
     ::syscall(SYS_close_range, static_cast<unsigned>(3 + passed), kMaxFd, CLOSE_RANGE_CLOEXEC);
@@ -248,13 +249,11 @@ class Child {
     }
     for (int i = 0; i < count; ++i)
       if (::dup2(copies_[i], 3 + i) < 0) giveUp(kFiles);
-    writeOwnPid(request_.listen_pid);
     return count;
   }
 
   // Behind "LISTEN_PID=", whose buffer has room: the pid is known in the child only.
   static void writeOwnPid(char* digits) {
-    if (!digits) return;
     char reversed[12];
     int length = 0;
     for (unsigned pid = static_cast<unsigned>(::getpid()); pid > 0; pid /= 10)
@@ -394,6 +393,11 @@ void endHurry(int pid) {
   if (!mayHurry() || ::sched_getscheduler(pid) != kHurried) return;
   const sched_param none{0};
   ::sched_setscheduler(pid, SCHED_OTHER, &none);
+}
+
+void SpawnRequest::addOwnPid(std::string_view name) {
+  env.push_back(fmt::format("{}={}", name, std::string(12, '\0')));
+  own_pid.push_back(env.back().data() + name.size() + 1);  // stays there when the vector grows
 }
 
 Fd openPidfd(int pid) {

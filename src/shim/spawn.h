@@ -36,8 +36,9 @@ struct SpawnRequest {
   int err_fd = -1;
   static constexpr size_t kMaxSockets = 16;
   std::vector<int> socket_fds;  // become 3, 4, …
-  // Where the child writes its pid in decimal: room for 12 characters inside one of `env`.
-  char* listen_pid = nullptr;
+  // Adds "NAME=…" to `env`, with the pid of the child, known to it alone. Not to be copied after.
+  void addOwnPid(std::string_view name);
+  std::vector<char*> own_pid;   // where it goes: room for 12 characters each
   std::vector<int> cgroup_fds;  // open cgroup.procs or tasks files of the groups that it joins
   // It need not queue for a processor until endHurry(), which must follow soon.
   bool hurry = false;

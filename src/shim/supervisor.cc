@@ -543,7 +543,7 @@ void Supervisor::findUnknown() {
     if (std::find(environment.begin(), environment.end(), ours) != environment.end())
       signalProcess(handle, pid, SIGKILL);
   }
-  for (const int pid : marked.leaders)
+  for (const int pid : marked.mains)
     if (PidSlot* slot = host_.survivors.slot(nameByEnvironment(environmentOf(pid))))
       slot->pid = pid;
 }

@@ -1117,6 +1117,37 @@ class Survival(ShimTest):
         client.ask("start", instance={"service": "svc", "index": 0}, generation=0, caller=CALLER)
         self.assertFalse(alive(first) and self.one(client)["pid"] != first)
 
+    def test_helpers_with_sessions_of_their_own_are_not_taken_for_the_service(self):
+        # What finds a service by its environment when both processes were killed.
+        family = (b"#!/bin/sh\nsetsid sh -c 'echo helper $$; exec sleep 1000' &\n"
+                  b"echo main $$\nwait\nexec sleep 1000\n")
+        hangs = b"#!/bin/sh\necho probe $$ >>probes\nexec sleep 1000\n"
+        probe = {"kind": "exec", "argv": ["bin/hangs"]}
+        _, reply = self.deploy(self.client, {"bin/f": (family, True), "bin/hangs": (hangs, True)}, ["bin/f"],
+                               live={"probe": probe, "interval": 10, "timeout": 600_000, "failures": 3})
+        helper = int(wait_until(lambda: re.search(r"helper (\d+)", read(self.log_path())))[1])
+        probes = os.path.join(self.root, "services/svc/instances/0/data/probes")
+        wait_until(lambda: os.path.exists(probes) and read(probes))
+        for _ in range(2):
+            self.kill_shim()
+            client = self.connect()
+            status = self.one(client)
+            self.assertEqual((status["pid"], status["state"], status["restarts"]), (reply["pid"], "ready", 0))
+            self.assertTrue(alive(reply["pid"]) and alive(helper))
+        # When it has ended itself meanwhile, they do not stand in for it.
+        self.kill_shim(restart=False)
+        os.kill(reply["pid"], signal.SIGKILL)
+        wait_until(lambda: not alive(reply["pid"]))
+        self.shim("start", "--root", self.root)
+        client = self.connect()
+        wait_until(lambda: [s for s in self.status(client) if s["state"] == "ready"])
+        self.assertNotIn(self.one(client)["pid"], (reply["pid"], helper))
+        wait_until(lambda: not alive(helper))
+        for line in read(probes).splitlines():
+            if alive(int(line.split()[1])):
+                with open(f"/proc/{line.split()[1]}/environ", "rb") as f:  # of the new one, if any
+                    self.assertIn(b"CLUSTERCTL_PID=%d\0" % self.one(client)["pid"], f.read())
+
     def test_an_upgrade_while_the_supervisor_comes_back_keeps_the_anchor(self):
         self.install()
         newer = os.path.join(self.base, "newer")
