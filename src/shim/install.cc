@@ -22,6 +22,7 @@
 #include "shim/control_client.h"
 #include "shim/daemon.h"
 #include "shim/identity.h"
+#include "shim/spawn.h"
 
 namespace cctl::shim {
 namespace {
@@ -135,12 +136,21 @@ Result<void> orderAway(const std::string& root, protocol::ShutdownRequest reques
   return ask<protocol::Empty>(root, request, Deadline::in(kAnswerTime)).map([](auto) {});
 }
 
+// What the file of the lock names may be gone by now, and its pid another's.
+void signalShim(const std::string& root, int pid, int number) {
+  if (pid <= 1) return;
+  const Fd handle = openPidfd(pid);
+  const auto words = readFile(fmt::format("/proc/{}/cmdline", pid), 65536);
+  const std::string its_root = fmt::format("--root{0}{1}{0}", '\0', root);
+  if (words && words->find(its_root) != std::string::npos) signalProcess(handle, pid, number);
+}
+
 // Its services live on all the same. The anchor first: it would start another.
 void killShim(const std::string& root) {
   const RunningShim shim = runningShimFacts(root);
-  if (shim.anchor > 1) ::kill(shim.anchor, SIGSTOP);
-  if (shim.pid > 1) ::kill(shim.pid, SIGKILL);
-  if (shim.anchor > 1) ::kill(shim.anchor, SIGKILL);
+  signalShim(root, shim.anchor, SIGSTOP);
+  signalShim(root, shim.pid, SIGKILL);
+  signalShim(root, shim.anchor, SIGKILL);
 }
 
 Result<void> takeDown(const std::string& root, bool stop_services, const Caller& caller) {

@@ -173,7 +173,7 @@ class ExecAttempt final : public Attempt {
   }
   ~ExecAttempt() override {
     if (pid_ <= 0) return;
-    ::kill(-pid_, SIGKILL);
+    signalOwnGroup(pid_, SIGKILL);
     while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
     }
   }
@@ -214,9 +214,13 @@ class ExecAttempt final : public Attempt {
   }
 
   bool onExit() {
+    siginfo_t info{};
+    if (::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+        info.si_pid != pid_)
+      return false;
+    signalOwnGroup(pid_, SIGKILL);  // what it left behind
     int status = 0;
-    if (::waitpid(pid_, &status, WNOHANG) != pid_) return false;
-    ::kill(-pid_, SIGKILL);  // what it left behind
+    ::waitpid(pid_, &status, 0);
     pid_ = 0;
     exit_watch_.reset();  // it would go on telling, and pid 0 is the shim's own group
     while (text_.size() < kMaxAnswer && readOutput()) {
@@ -224,12 +228,12 @@ class ExecAttempt final : public Attempt {
     const bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     const std::string how = WIFEXITED(status) ? fmt::format("exit status {}", WEXITSTATUS(status))
                                               : fmt::format("signal {}", WTERMSIG(status));
+    while (!text_.empty() && std::isspace(static_cast<unsigned char>(text_.back())))
+      text_.pop_back();
     finish(ok, text_.empty() ? how : how + ": " + printable(text_));
     return true;
   }
 
-    while (!text_.empty() && std::isspace(static_cast<unsigned char>(text_.back())))
-      text_.pop_back();
   SpawnRequest command_;
   Timer start_;
   Timer poll_timer_;

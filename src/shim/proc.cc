@@ -120,6 +120,14 @@ bool runsOwnExecutable(int pid) {
          theirs.st_ino == ours.st_ino;
 }
 
+uint64_t ticksNow() {
+  static const auto kPerSecond = static_cast<uint64_t>(::sysconf(_SC_CLK_TCK));
+  timespec up{};
+  ::clock_gettime(CLOCK_BOOTTIME, &up);
+  return static_cast<uint64_t>(up.tv_sec) * kPerSecond +
+         static_cast<uint64_t>(up.tv_nsec) * kPerSecond / 1'000'000'000;
+}
+
 WallTime wallTimeOf(uint64_t start_ticks, WallTime now) {
   timespec up{};
   ::clock_gettime(CLOCK_BOOTTIME, &up);
@@ -139,14 +147,6 @@ std::vector<std::string> environmentOf(int pid) {
   return variables;
 }
 
-Marked processesWith(const std::string& variable) {
-  Marked found;
-  const auto names = listDir("/proc");
-  if (!names) return found;
-  for (const std::string& name : *names) {
-    const int pid = number<int>(name);
-    if (pid <= 0) continue;
-    const auto environment = environmentOf(pid);
 static int mainPidIn(const std::vector<std::string>& environment) {
   const std::string name = std::string(kMainPid) + "=";
   for (const std::string& variable : environment)
@@ -160,6 +160,14 @@ static bool hasEnded(int pid) {
   return !stat || stat->dead();
 }
 
+Marked processesWith(const std::string& variable) {
+  Marked found;
+  const auto names = listDir("/proc");
+  if (!names) return found;
+  for (const std::string& name : *names) {
+    const int pid = number<int>(name);
+    if (pid <= 0) continue;
+    const auto environment = environmentOf(pid);
     if (std::find(environment.begin(), environment.end(), variable) == environment.end()) continue;
     const auto stat = readProcStat(pid);
     if (!stat || stat->dead()) continue;

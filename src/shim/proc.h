@@ -43,6 +43,8 @@ bool runsOwnExecutable(int pid);
 
 // Its children now (/proc/PID/task/PID/children); nothing where the kernel does not list them.
 std::optional<std::vector<int>> childrenOf(int pid);
+// In the ticks of ProcStat::start_ticks.
+uint64_t ticksNow();
 // The wall clock's time at which a process with this start time began.
 WallTime wallTimeOf(uint64_t start_ticks, WallTime now);
 // Its environment as it was at its exec, each "NAME=value"; empty when it cannot be read.

@@ -85,7 +85,7 @@ void Program::watch() {
   output_watch_ = loop_.watch(output_.get(), EPOLLIN, [this](uint32_t) { readOutput(); });
   limit_timer_ = loop_.after(time_limit_, [this] {
     timed_out_ = true;
-    signalGroup(pidfd_, report_.pid, SIGKILL);
+    signalOwnGroup(report_.pid, SIGKILL);
   });
   const auto look = [this](uint32_t) { onExit(); };
   exit_watch_ = pidfd_ ? loop_.watch(pidfd_.get(), EPOLLIN, look) : loop_.watchChildren(look);

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <set>
 
 #include "base/file.h"
 #include "model/host_paths.h"
@@ -33,6 +34,7 @@ constexpr size_t kCheckSlice = 16u << 20;  // bytes hashed in one turn of the lo
 constexpr Millis kExitPoll{50};            // where there are no process descriptors
 constexpr Millis kRemainsPoll{5};
 constexpr Millis kFinishPoll{20};
+constexpr int kMostRounds = 10;          // of one signal to all of a group
 constexpr int kMostRemainsChecks = 400;  // what survives KILL for two seconds hangs in the kernel
 
 Millis millisOf(const timeval& time) {
@@ -321,9 +323,9 @@ Result<void> ServiceProcess::begin() {
   if (!plan.unverified.empty())
     record(EventKind::kStart,
            fmt::format("{} is not part of the release: unverified", plan.unverified));
+  plan.request.addOwnPid(kMainPid);
   CCTL_CHECK(passSockets(plan.request));
   const Cgroups::Group group = limitGroup(plan.request);
-  plan.request.addOwnPid(kMainPid);
   CCTL_TRY(const Limits lowered, spawnWithPipes(plan.request));
   noteNotLimited(group.not_applied, lowered);
   watchExit();
@@ -366,10 +368,20 @@ bool ServiceProcess::inGroup(int pid) const {
 bool ServiceProcess::isOurs(int pid) const {
   const auto stat = readProcStat(pid);
   if (!stat || stat->dead()) return false;
-  if (stat->session == pid_ || inGroup(pid)) return true;
+  if (stat->session == pid_ && sessionIsOurs(stat->start_ticks)) return true;
+  if (inGroup(pid)) return true;
   const std::vector<std::string> environment = environmentOf(pid);
   return nameByEnvironment(environment) == name_ &&
          std::find(environment.begin(), environment.end(), markOf(host_.root)) != environment.end();
+}
+
+// The number of a session is given out again once the leader is reaped and the last member gone.
+// One that is older than our last look at it was in it then: nobody joins a session but by fork.
+bool ServiceProcess::sessionIsOurs(uint64_t member_start_ticks) const {
+  if (own_child_) return true;  // not reaped
+  const auto leader = readProcStat(pid_);
+  if (leader) return leader->start_ticks == start_ticks_;
+  return member_start_ticks < seen_ticks_;
 }
 
 // Of what has begun a session of its own only the parent's end tells: then the anchor has it.
@@ -466,6 +478,7 @@ Result<ProbeTarget> ServiceProcess::probeTarget(const protocol::Probe& probe) co
   if (probe.kind != protocol::ProbeKind::kExec) return target;
   CCTL_TRY(LaunchPlan plan, planLaunch(host_, spec_, probe.argv));
   target.command = std::move(plan.request);
+  target.command.env.push_back(fmt::format("{}={}", kMainPid, pid_));
   target.command.exe_fd = -1;  // by path: it runs many times
   return target;
 }
@@ -478,7 +491,6 @@ void ServiceProcess::startProbe() {
   }
   probe_ = std::make_unique<ReadinessProbe>(
       host_.loop, std::move(*target), [this] { return objectionToReady(); },
-  target.command.env.push_back(fmt::format("{}={}", kMainPid, pid_));
       [this] { on(ProcessEvent::kReady); });
 }
 
@@ -564,6 +576,7 @@ void ServiceProcess::becomeReady() {
   GenerationRecord& memo = memory();
   memo.was_ready = true;
   if (memo.process) memo.process->ready = true;
+  host_.state.touch();  // nobody says READY=1 to the next supervisor again
   record(EventKind::kReady,
          fmt::format("ready after {}", humanDuration(std::chrono::duration_cast<Millis>(
                                            host_.loop.clock().wall() - started_))));
@@ -576,7 +589,6 @@ void ServiceProcess::becomeUnhealthy() {
   const std::string why = fmt::format("unhealthy: {}", health_answer_);
   record(EventKind::kUnhealthy, health_answer_);
   enter(State::kUnhealthy);
-  host_.state.touch();  // nobody says READY=1 to the next supervisor again
   if (spec_.restart.when == RestartWhen::kNever) return;
   problem_ = why;
   given_up_ = true;
@@ -601,9 +613,30 @@ void ServiceProcess::terminate() {
   check_.reset();
   enter(State::kStopping);
   if (!running()) return on(ProcessEvent::kExit);  // its files were still being checked
-  signalGroup(pidfd_, pid_, spec_.stop_signal);
-  signalGroup(pidfd_, pid_, SIGCONT);  // a stopped process would not see it
+  signalAll(spec_.stop_signal);
+  signalAll(SIGCONT);  // a stopped process would not see it
   timer_ = host_.loop.after(spec_.stop_grace, [this] { on(ProcessEvent::kTimer); });
+}
+
+// A leader that is no child of ours may be reaped at any moment, and its number given to another
+// group. Where its descriptor cannot speak for the group, each member is told by a descriptor of
+// its own, looked at once that holds it; those that are begun meanwhile in another round. Below
+// Linux 5.3 there are none: the look comes right before the signal, and numbers go round.
+void ServiceProcess::signalAll(int number) {
+  if (own_child_) {
+    signalOwnGroup(pid_, number);
+    return;
+  }
+  if (signalGroup(pidfd_, number)) return;
+  std::set<int> told;
+  for (int round = 0; round < kMostRounds; ++round) {
+    std::vector<int> untold;
+    for (const int pid : sessionMembers(pid_, start_ticks_))
+      if (const auto stat = readProcStat(pid);
+          stat && stat->group == pid_ && told.insert(pid).second)
+        untold.push_back(pid);
+    if (!signalRemains(untold, number)) return;
+  }
 }
 
 void ServiceProcess::killAll() {
@@ -611,7 +644,7 @@ void ServiceProcess::killAll() {
   record(EventKind::kStop,
          fmt::format("still running after {}: killed", formatDuration(spec_.stop_grace)));
   if (leaderEnded()) return onProcessEvent();  // it is the others that are still there
-  signalGroup(pidfd_, pid_, SIGKILL);
+  signalAll(SIGKILL);
 }
 
 void ServiceProcess::pollExit() {
@@ -644,7 +677,7 @@ bool ServiceProcess::signalRemains(const std::vector<int>& pids, int number) {
 
 // What it left behind would hold its ports. True while any of it lives.
 bool ServiceProcess::killRemains() {
-  if (own_child_) signalGroup(pidfd_, pid_, SIGKILL);
+  if (own_child_) signalOwnGroup(pid_, SIGKILL);
   return signalRemains(remains(), SIGKILL);
 }
 
@@ -884,11 +917,13 @@ bool ServiceProcess::adopt() {
   memory().process = process;
   if (!aliveProcess(process->pid, process->start_ticks)) return false;
   Fd handle = openPidfd(process->pid);
+  const uint64_t now = ticksNow();
   // Again, now that the descriptor pins it: the pid may have been another's in between.
   const auto stat = aliveProcess(process->pid, process->start_ticks);
   if (!stat) return false;
   takeOver(*process);
   pidfd_ = std::move(handle);
+  seen_ticks_ = now;
   endHurry(pid_);
   siginfo_t info{};
   own_child_ = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0;

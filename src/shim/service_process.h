@@ -81,6 +81,7 @@ class ServiceProcess {
   std::vector<int> groupMembers() const;
   bool inGroup(int pid) const;
   bool isOurs(int pid) const;
+  bool sessionIsOurs(uint64_t member_start_ticks) const;
   std::vector<int> strayed() const;
   std::vector<int> remains() const;
   std::string objectionToReady() const;
@@ -91,6 +92,7 @@ class ServiceProcess {
 
   // Ending.
   void terminate();
+  void signalAll(int number);
   void killAll();
   void onProcessEvent();
   void pollExit();
@@ -151,6 +153,7 @@ class ServiceProcess {
 
   int pid_ = 0;
   uint64_t start_ticks_ = 0;
+  uint64_t seen_ticks_ = 0;  // when its session was last known to be its own; of adopted ones
   bool own_child_ = false;
   bool under_anchor_ = false;  // what it leaves behind becomes a child of the anchor
   int remains_seen_ = 0;

@@ -252,7 +252,7 @@ class Child {
     return count;
   }
 
-  // Behind "LISTEN_PID=", whose buffer has room: the pid is known in the child only.
+  // The pid is known in the child only.
   static void writeOwnPid(char* digits) {
     char reversed[12];
     int length = 0;
@@ -411,11 +411,13 @@ bool signalProcess(const Fd& pidfd, int pid, int signal) {
   return ::kill(pid, signal) == 0;
 }
 
-bool signalGroup(const Fd& pidfd, int pid, int signal) {
-  if (pidfd &&
-      ::syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, kPidfdSignalProcessGroup) == 0)
-    return true;
-  return ::kill(-pid, signal) == 0;
+bool signalOwnGroup(int child, int signal) { return ::kill(-child, signal) == 0; }
+
+bool signalGroup(const Fd& pidfd, int signal) {
+  if (!pidfd) return false;
+  return ::syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, kPidfdSignalProcessGroup) ==
+             0 ||
+         errno == ESRCH;  // the whole group has ended
 }
 
 Result<Spawned> spawn(const SpawnRequest& request, int32_t* pid_slot) {

@@ -61,9 +61,11 @@ struct Spawned {
 Fd openPidfd(int pid);
 // To exactly this process. False when it is gone.
 bool signalProcess(const Fd& pidfd, int pid, int signal);
-// To the group that `pid` leads. The caller knows that the leader is not reaped, or by its
-// descriptor that it lives.
-bool signalGroup(const Fd& pidfd, int pid, int signal);
+// To the group that this child leads: until it is reaped, its number is nobody else's.
+bool signalOwnGroup(int child, int signal);
+// To the group of any leader, reaped or not, by its descriptor: never to one that has its number
+// by now. False below Linux 6.9, which cannot do that.
+bool signalGroup(const Fd& pidfd, int signal);
 
 // Default handling for all signals but those that a shim ignores; children get the default for all.
 void setUpSignals();

@@ -1309,6 +1309,98 @@ class OldKernel(Survival):
             self.assertNotEqual(os.stat(f"/proc/{reply['pid']}/fd/{fd}").st_ino, pipe)
         os.close(ends[0])
 
+def forget_group_signals():
+    """pidfd_send_signal(2) with flags is answered as by Linux 5.3 to 6.8."""
+    code = [(0x20, 0, 0, 0), (0x15, 0, 2, 424),                    # the number of the call
+            (0x20, 0, 0, 40), (0x15, 0, 1, 0),                     # its flags
+            (0x06, 0, 0, 0x7fff0000), (0x06, 0, 0, 0x00050000 | 22)]  # allow, EINVAL
+    buffer = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in code))
+    program = struct.pack("HxxxxxxP", len(code), ctypes.addressof(buffer))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, program, 0, 0) != 0:
+        os.write(2, b"no seccomp filter\n")
+        os._exit(126)
+
+
+def fork_as(pid):
+    """fork(2) of a child with this pid (clone3(2)): what the kernel does when pids go round."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    numbers = (ctypes.c_int * 1)(pid)
+    arguments = (ctypes.c_uint64 * 11)()
+    arguments[4], arguments[8], arguments[9] = signal.SIGCHLD, ctypes.addressof(numbers), 1
+    child = libc.syscall(435, arguments, ctypes.sizeof(arguments))
+    if child < 0:
+        raise OSError(ctypes.get_errno(), "clone3")
+    return child
+
+
+class Groups(ShimTest):
+    """Signals to the groups of leaders that the supervisor did not begin itself."""
+    FAMILY = textwrap.dedent("""\
+        #!/bin/sh
+        member() { trap 'echo told $1' TERM; echo up $1; while true; do sleep 0.02; done; }
+        member 1 & member 2 &
+        trap 'echo told 0; exit 0' TERM
+        echo up 0
+        while true; do sleep 0.02; done
+        """).encode()
+
+    def setUp(self):
+        super().setUp()
+        self.install()
+        self.client = self.connect()
+
+    def stop(self, client):
+        return client.begin("stop", instance={"service": "svc", "index": 0}, hold=True,
+                            generation=0, caller=CALLER)
+
+    def test_a_stop_reaches_all_of_a_group_that_was_taken_over(self):
+        self.deploy(self.client, {"bin/f": (self.FAMILY, True)}, ["bin/f"], stop_grace=1000)
+        wait_until(lambda: all(f"up {i}" in read(self.log_path()) for i in range(3)))
+        pid = self.one(self.client)["pid"]
+        self.kill_one("pid")
+        client = self.connect()
+        reply = client.finish(self.stop(client))[0]
+        self.assertEqual(reply["stopped"], 1)
+        for i in range(3):
+            self.assertIn(f"told {i}", read(self.log_path()))
+        with self.assertRaises(ProcessLookupError):
+            os.killpg(pid, 0)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root to choose a pid")
+    def test_a_pid_that_is_given_out_again_is_not_signalled(self):
+        _, reply = self.deploy(self.client, {"bin/w": (WAITER, True)}, ["bin/w"])
+        self.kill_one("pid")
+        client = self.connect()
+        info = self.info()
+        os.kill(info["pid"], signal.SIGSTOP)
+        try:
+            number = self.stop(client)  # it will see this first
+            os.kill(reply["pid"], signal.SIGKILL)
+            wait_until(lambda: not os.path.exists(f"/proc/{reply['pid']}"))  # the anchor reaps
+            stranger = fork_as(reply["pid"])
+            if stranger == 0:
+                os.setsid()
+                signal.pause()
+                os._exit(0)
+            wait_until(lambda: os.getsid(stranger) == stranger)
+        finally:
+            os.kill(info["pid"], signal.SIGCONT)
+        client.finish(number)
+        self.assertEqual(os.waitpid(stranger, os.WNOHANG), (0, 0))
+        os.kill(stranger, signal.SIGKILL)
+        os.waitpid(stranger, 0)
+
+
+class GroupsBeforeLinux69(Groups):
+    before_exec = staticmethod(forget_group_signals)
+
+
+class GroupsBeforeLinux53(Groups):
+    before_exec = staticmethod(forget_new_calls)
+
+
+@unittest.skipUnless(os.geteuid() == 0, "needs root to become a plain user")
 
 class PlainUser(ShimTest):
     """The shim as a login that is not root, with a ROOT of its own."""
