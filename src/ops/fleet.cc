@@ -214,6 +214,9 @@ Result<std::unique_ptr<ShimClient>> Fleet::openOn(ssh::HostLink& link, const Hos
     if (why.message.find(": exit status 127: ") != std::string::npos)
       return fail(Code::kNotFound, "{}: there is no shim in {}; run 'clusterctl bootstrap {}'",
                   name, root, name);
+    // One that runs, but whose socket cannot be bound (`clusterctl-shim relay`).
+    if (why.message.find(", but nobody can talk to it: ") != std::string::npos)
+      return fail(Code::kUnreachable, "{}", why.message);
     return fail(Code::kNotFound, "{}: no shim answers in {} ({}); run 'clusterctl bootstrap {}'",
                 name, root, why.message, name);
   };

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "model/host_paths.h"
 #include "protocol/frame.h"
+#include "shim/daemon.h"
 
 namespace cctl::shim {
 
@@ -30,9 +31,21 @@ Result<Fd> connectUnix(const std::string& path) {
   return fd;
 }
 
+// One that runs and cannot be reached says why in the file of its lock.
+Result<Fd> connectShim(const std::string& root) {
+  auto fd = connectUnix(paths::controlSocket(root));
+  if (fd || fd.error().code != Code::kUnreachable) return fd;
+  const RunningShim shim = runningShimFacts(root);
+  if (shim.deaf.empty()) return fd;
+  return fail(Code::kUnreachable,
+              "the shim of {} runs (pid {}), but nobody can talk to it: {}; it tries again each "
+              "second",
+              root, shim.pid, shim.deaf);
+}
+
 Result<std::string> askShim(const std::string& root, const std::string& request,
                             Deadline deadline) {
-  CCTL_TRY(const Fd fd, connectUnix(paths::controlSocket(root)));
+  CCTL_TRY(const Fd fd, connectShim(root));
   CCTL_CHECK(writeAll(fd.get(), protocol::encodeFrame(FrameKind::kRequest, 1, request)));
   protocol::FrameDecoder decoder;
   std::array<char, 64u << 10> buffer;

@@ -9,8 +9,10 @@
 
 namespace cctl::shim {
 
-// Connects to ROOT's control socket. kUnreachable when nobody listens.
+// kUnreachable when nobody listens.
 [[nodiscard]] Result<Fd> connectUnix(const std::string& path);
+// To ROOT's control socket.
+[[nodiscard]] Result<Fd> connectShim(const std::string& root);
 
 // The payload of the reply; items are passed over. Blocks until the deadline.
 [[nodiscard]] Result<std::string> askShim(const std::string& root, const std::string& request,

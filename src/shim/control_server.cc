@@ -246,7 +246,8 @@ Result<Fd> listenUnix(const std::string& path, mode_t mode) {
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) return failErrno(errno, path);
-  ::unlink(path.c_str());  // left by a shim that was killed
+  // Left by a shim that was killed.
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return failErrno(errno, path);
   if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
     return failErrno(errno, path);
   if (::chmod(path.c_str(), mode) != 0) return failErrno(errno, path);

@@ -55,6 +55,19 @@ constexpr int kAnchorDied = SIGUSR2;
 
 bool hasProcessDescriptors() { return static_cast<bool>(openPidfd(::getpid())); }
 
+// Into the file of the lock, for runningShimFacts(). What cannot be written, on a disk that has
+// become read-only, keeps no shim from its work. In one piece, over what is there: a reader never
+// takes the rest of older facts for a part of these, and a full disk has room for them.
+void tellFacts(const Fd& lock, int anchor, const std::string& digest, const std::string& deaf) {
+  std::string facts = fmt::format("{} {} {} {}\n{}\n", ::getpid(), anchor, kVersion, digest, deaf);
+  const auto size = static_cast<off_t>(facts.size());
+  struct stat before {};
+  if (::fstat(lock.get(), &before) == 0 && before.st_size > size)
+    facts.resize(static_cast<size_t>(before.st_size), '\n');
+  if (::pwrite(lock.get(), facts.data(), facts.size(), 0) < 0) return;
+  [[maybe_unused]] const int cut = ::ftruncate(lock.get(), size);
+}
+
 // Under memory pressure the services' supervisor is not the one to go. Needs root.
 void avoidOomKill() {
   const Fd fd(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
@@ -83,7 +96,8 @@ RunningShim runningShimFacts(const std::string& root) {
   shim.pid = 1;  // somebody holds it, and has not yet said who
   const auto text = readAll(fd->get(), 4096);
   if (!text) return shim;
-  // "PID ANCHOR VERSION DIGEST"; half of it while it is being written.
+  // "PID ANCHOR VERSION DIGEST", and behind it why it cannot be reached; half of it while it is
+  // being written.
   std::array<std::string, 4> words;
   size_t at = 0;
   for (std::string& word : words) {
@@ -96,13 +110,15 @@ RunningShim runningShimFacts(const std::string& root) {
   std::from_chars(words[1].data(), words[1].data() + words[1].size(), shim.anchor);
   shim.version = words[2];
   shim.digest = words[3];
+  shim.deaf = text->substr(at, text->find('\n', at) - at);
   return shim;
 }
 
 int runningShim(const std::string& root) { return runningShimFacts(root).pid; }
 
 Daemon::Daemon(std::string root, Identity identity, Inherited inherited, std::string digest)
-    : inherited_(std::move(inherited)),
+    : digest_(std::move(digest)),
+      inherited_(std::move(inherited)),
       exits_(duplicate(inherited_.fds.exits)),
       fds_(duplicate(inherited_.fds.store_in), duplicate(inherited_.fds.store_out)),
       sockets_(fds_),
@@ -124,14 +140,15 @@ Daemon::Daemon(std::string root, Identity identity, Inherited inherited, std::st
             fds_,
             sockets_,
             cgroups_,
-            inherited_.anchor},
+            inherited_.anchor,
+            paths::notifySocket(root)},
       acceptor_sync_(loop_),
       snapshots_(loop_, 1),
       acceptor_(openAcceptor()),
       names_(root, host_.identity.cluster, loop_),
       supervisor_(host_),
       ops_(host_, supervisor_, acceptor_, names_,
-           {std::move(digest), clock_.wall(),
+           {digest_, clock_.wall(),
             [this](const protocol::ShutdownRequest& request) { onOrder(request); }}),
       control_(
           loop_, [root](unsigned uid) { return loadOperators(root).count(uid) > 0; },
@@ -139,7 +156,11 @@ Daemon::Daemon(std::string root, Identity identity, Inherited inherited, std::st
             return ops_.begin(payload, responder);
           }),
       naming_(loop_, names_),
-      notify_(loop_, fds_) {}
+      notify_(loop_, fds_, paths::notifySocket(root),
+              [this](int pid, const auto& said) { supervisor_.onNotification(pid, said); }),
+      listeners_(loop_, [this](bool stands, const std::string& text) { onSocket(stands, text); }) {
+  host_.socket_problems = [this] { return listeners_.problems(); };
+}
 
 Daemon::~Daemon() = default;
 
@@ -158,14 +179,10 @@ Result<std::unique_ptr<Daemon>> Daemon::open(const std::string& root, SharedFds 
   fillStandardFiles();
   CCTL_TRY(Identity identity, loadIdentity(root));
   const std::string digest = ownDigest();
-  const std::string facts = fmt::format("{} {} {} {}\n", ::getpid(), anchor, kVersion, digest);
-  if (::ftruncate(fds.lock.get(), 0) != 0) return failErrno(errno, paths::shimLock(root));
-  if (::pwrite(fds.lock.get(), facts.data(), facts.size(), 0) < 0)
-    return failErrno(errno, paths::shimLock(root));
+  tellFacts(fds.lock, anchor, digest, "");
   for (const std::string& dir :
        {paths::shimStateDir(root), paths::journalDir(root), paths::acceptorDir(root)})
     CCTL_CHECK(makeDirs(dir, 0700));
-  CCTL_CHECK(makeDirs(paths::runDir(root)));
   setUpSignals();
   raiseOwnFileLimit();
   raiseOwnPriority();
@@ -233,16 +250,40 @@ void Daemon::loadState() {
 }
 
 // Services first: whoever wants to talk can wait, and making sockets takes a while on a busy disk.
+// None of them keeps services from being supervised.
 Result<void> Daemon::start() {
-  CCTL_CHECK(notify_.listen(paths::notifySocket(host_.root), [this](int pid, const auto& said) {
-    supervisor_.onNotification(pid, said);
-  }));
+  listeners_.add(paths::notifySocket(host_.root), [this] { return listenToServices(); });
   supervisor_.resume();
   // What it found and began is known to the next supervisor before any of it ends.
   loop_.endTurn();
   names_.localChange();  // also of what did not come up
-  CCTL_CHECK(control_.listen(paths::controlSocket(host_.root)));
+  auto reachable =
+      listeners_.add(paths::controlSocket(host_.root), [this] { return listenToControl(); });
+  listeners_.add(paths::namingSocket(host_.root), [this] { return listenToReaders(); });
+  return reachable;
+}
+
+Result<void> Daemon::listenToServices() {
+  const auto made = makeDirs(paths::runDir(host_.root));
+  auto done = notify_.listen();  // also without the directory: there is a spare one
+  host_.notify_address = notify_.address();
+  return made ? done : made;
+}
+
+Result<void> Daemon::listenToControl() {
+  auto done = makeDirs(paths::runDir(host_.root));
+  if (done) done = control_.listen(paths::controlSocket(host_.root));
+  tellFacts(inherited_.fds.lock, host_.anchor, digest_, done ? "" : done.error().message);
+  return done;
+}
+
+Result<void> Daemon::listenToReaders() {
+  CCTL_CHECK(makeDirs(paths::runDir(host_.root)));
   return naming_.listen(paths::namingSocket(host_.root));
+}
+
+void Daemon::onSocket(bool stands, const std::string& text) {
+  record(stands ? EventKind::kHealthy : EventKind::kLost, text);
 }
 
 void Daemon::watchSignals() {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "registry/acceptor_store.h"
 #include "shim/anchor.h"
@@ -10,6 +11,7 @@
 #include "shim/control_server.h"
 #include "shim/disk_sync.h"
 #include "shim/host.h"
+#include "shim/listeners.h"
 #include "shim/names.h"
 #include "shim/naming_server.h"
 #include "shim/notify_socket.h"
@@ -25,7 +27,8 @@ class Daemon {
                                                             int anchor);
   ~Daemon();
 
-  // Takes up what should run, then begins to listen.
+  // Takes up what should run, then begins to listen. An error: nobody can talk to it, for now; it
+  // is to run() all the same.
   [[nodiscard]] Result<void> start();
   // Serves until it is told to go; returns the exit status (anchor.h).
   // When the anchor dies, this process becomes it and never returns.
@@ -46,6 +49,10 @@ class Daemon {
   [[nodiscard]] Result<void> load();
   void loadState();
   void judgeNames();
+  [[nodiscard]] Result<void> listenToServices();
+  [[nodiscard]] Result<void> listenToControl();
+  [[nodiscard]] Result<void> listenToReaders();
+  void onSocket(bool stands, const std::string& text);
   void watchSignals();
   void onSignal(int number);
   void watchAnchor();
@@ -57,6 +64,7 @@ class Daemon {
   void tidyUp();
 
   SystemClock clock_;
+  const std::string digest_;  // of this executable
   Inherited inherited_;
   ExitLog exits_;
   FdStore fds_;
@@ -76,6 +84,7 @@ class Daemon {
   ControlServer control_;
   NamingServer naming_;
   NotifySocket notify_;
+  Listeners listeners_;
   Fd signals_;
   Watch signal_watch_;
   Fd anchor_;
@@ -83,6 +92,9 @@ class Daemon {
   bool leaving_ = false;
   int status_ = kLeftForSignal;
 };
+
+// What a supervisor says by --ready-fd when it runs, but nobody can talk to it; the reason follows.
+inline constexpr std::string_view kDeaf = "deaf: ";
 
 // The lock that makes a shim the only one of its ROOT. kLocked when it is held, or with `wait` once
 // it is free: a standby, for systemd, which knows of no other shim than its own.
@@ -93,6 +105,7 @@ struct RunningShim {
   int anchor = 0;
   std::string version;
   std::string digest;
+  std::string deaf;  // why nobody can talk to it; empty: one can
 };
 RunningShim runningShimFacts(const std::string& root);
 int runningShim(const std::string& root);

@@ -115,8 +115,13 @@ protocol::DoctorReply examineHost(const Host& host, const std::string& proc) {
   reply.cgroup = host.cgroups.kind().name;
   reply.cgroup_problem = host.cgroups.kind().problem;
   reply.problems = host.journal.problems();
+  if (const uint64_t dropped = host.journal.dropped(); dropped > 0)
+    reply.problems.push_back(fmt::format("{}: cannot be written; {} events are lost so far",
+                                         paths::journalDir(host.root), dropped));
   for (const std::string& problem : host.store.problems()) reply.problems.push_back(problem);
   noteDamagedState(host.root, reply.problems);
+  if (host.socket_problems)
+    for (const std::string& problem : host.socket_problems()) reply.problems.push_back(problem);
   return reply;
 }
 

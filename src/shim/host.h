@@ -41,9 +41,12 @@ struct Host {
   FdStore& fds;
   Sockets& sockets;
   Cgroups& cgroups;
-  int anchor = 0;  // pid; 0: there is none
+  int anchor = 0;                   // pid; 0: there is none
+  std::string notify_address = {};  // NOTIFY_SOCKET of services
   // A process of this instance came into another state.
   std::function<void(const protocol::InstanceRef&)> on_state_change = {};
+  // The shim's own sockets that could not be bound.
+  std::function<std::vector<std::string>()> socket_problems = {};
 };
 
 }  // namespace cctl::shim

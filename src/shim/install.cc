@@ -301,6 +301,9 @@ Result<bool> startDaemon(const std::string& root) {
   CCTL_TRY(const std::string said, readAll(answer.get(), 1u << 20));
   if (said == "ok\n") return true;
   if (said == "running\n") return false;  // another start was faster
+  if (said.starts_with(kDeaf))
+    return fail(Code::kError, "the shim runs, but nobody can talk to it: {}",
+                said.substr(kDeaf.size(), said.find('\n') - kDeaf.size()));
   return fail(Code::kError, "the shim did not start: {}",
               said.empty() ? "it ended at once" : said.substr(0, said.find('\n')));
 }
@@ -373,6 +376,7 @@ std::string infoLine(const std::string& root) {
   Json json = {{"version", shim.version},  {"digest", shim.digest},
                {"running", shim.pid != 0}, {"pid", shim.pid},
                {"anchor", shim.anchor},    {"operators", loadOperators(root)}};
+  if (!shim.deaf.empty()) json["problem"] = shim.deaf;
   if (const auto identity = loadIdentity(root)) {
     json["cluster"] = identity->cluster;
     json["host"] = identity->host;

@@ -83,6 +83,11 @@ Result<void> Journal::open() {
     if (const auto seq = firstSeqOf(name)) segments_.push_back({*seq, 0});
   for (Segment& segment : segments_)
     CCTL_CHECK(openSegment(segment, &segment == &segments_.back()));
+  [[maybe_unused]] const auto opened = openLast();  // or with the next event
+  return {};
+}
+
+Result<void> Journal::openLast() {
   if (segments_.empty()) return rotate();
   CCTL_TRY(file_, openFile(pathOf(segments_.back()), O_WRONLY | O_APPEND));
   return {};
@@ -137,7 +142,7 @@ Result<void> Journal::rotate() {
 }
 
 Result<void> Journal::writeLine(const std::string& line) {
-  if (!file_) return fail(Code::kError, "the journal is not open");
+  if (!file_) CCTL_CHECK(openLast());
   if (segments_.back().size + line.size() > limits_.segment_size && segments_.back().size > 0)
     CCTL_CHECK(rotate());
   if (auto written = writeAll(file_.get(), line); !written) {
@@ -184,7 +189,7 @@ void Journal::flush() {
   if (waiting_.empty()) return;
   std::vector<protocol::Event> events = std::exchange(waiting_, {});
   for (protocol::Event& event : events) write(event);
-  if (!sync_timer_.pending())
+  if (file_ && !sync_timer_.pending())
     sync_timer_ = loop_.after(kSyncDelay, [this] {
       // A copy of the descriptor, whatever is rotated meanwhile.
       disk_.begin(Fd(::fcntl(file_.get(), F_DUPFD_CLOEXEC, 3)));

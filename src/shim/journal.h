@@ -27,9 +27,12 @@ class Journal {
   ~Journal() { flush(); }
 
   // Finds the end of what is there. A torn tail is cut, and both that and damage elsewhere is in
-  // problems(); only a directory that cannot be used is an error.
+  // problems(); only a directory that cannot be read is an error. What cannot be written, on a disk
+  // that is full or has become read-only, is tried again with each event.
   [[nodiscard]] Result<void> open();
   const std::vector<std::string>& problems() const { return problems_; }
+  // Events that could not be written, and of which the journal does not tell yet.
+  uint64_t dropped() const { return dropped_; }
 
   // Gives the event its time. It is numbered and written at the end of this turn of the loop, so
   // that what it is about, a restart above all, goes first; from then on it survives a SIGKILL, and
@@ -64,6 +67,7 @@ class Journal {
 
   std::string pathOf(const Segment& segment) const;
   [[nodiscard]] Result<void> openSegment(Segment& segment, bool last);
+  [[nodiscard]] Result<void> openLast();
   [[nodiscard]] Result<void> rotate();
   [[nodiscard]] Result<void> writeLine(const std::string& line);
   void write(protocol::Event& event);

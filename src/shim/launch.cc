@@ -122,7 +122,7 @@ std::map<std::string, std::string> serviceEnvironment(const Host& host, const Ge
   env["CLUSTERCTL_VERSION"] = spec.version;
   env["CLUSTERCTL_GENERATION"] = std::to_string(spec.generation);
   env["CLUSTERCTL_HOST"] = host.identity.host;
-  env["NOTIFY_SOCKET"] = paths::notifySocket(host.root);
+  env["NOTIFY_SOCKET"] = host.notify_address;
   if (spec.live && spec.live->probe.kind == protocol::ProbeKind::kNotify)
     env["WATCHDOG_USEC"] = std::to_string(spec.live->interval.count() * 1000 * spec.live->failures);
   env["CLUSTERCTL_NAMING"] = paths::namingSocket(host.root);

@@ -13,6 +13,7 @@
 #include "base/version.h"
 #include "model/host_paths.h"
 #include "shim/anchor.h"
+#include "shim/control_client.h"
 #include "shim/daemon.h"
 #include "shim/identity.h"
 #include "shim/install.h"
@@ -204,8 +205,8 @@ Result<int> runSupervisor(Arguments& arguments) {
   std::from_chars(anchor_text.data(), anchor_text.data() + anchor_text.size(), anchor);
   auto daemon = Daemon::open(root, std::move(fds), anchor);
   if (!daemon) return fail(told(ready, daemon.error()));
-  if (auto started = (*daemon)->start(); !started) return fail(told(ready, started.error()));
-  if (ready) say(ready.get(), "ok");
+  const auto started = (*daemon)->start();
+  if (ready) say(ready.get(), started ? "ok" : fmt::format("{}{}", kDeaf, started.error().message));
   ready.reset();
   return (*daemon)->run();
 }
@@ -214,11 +215,15 @@ Result<int> runRelay(Arguments& arguments) {
   const std::string root = arguments.take("--root");
   if (!root.empty()) {
     CCTL_CHECK(nothingElse(arguments));
-    return relay(paths::controlSocket(root)).map([] { return 0; });
+    CCTL_TRY(Fd fd, connectShim(root));
+    return relay(std::move(fd)).map([] { return 0; });
   }
   if (arguments.rest().size() != 1)
     return fail(Code::kUsage, "relay needs --root ROOT or a socket");
-  return relay(arguments.rest().front()).map([] { return 0; });
+  const std::string& socket = arguments.rest().front();
+  const std::string owner = socket.substr(0, socket.rfind("/run/"));
+  CCTL_TRY(Fd fd, socket == paths::controlSocket(owner) ? connectShim(owner) : connectUnix(socket));
+  return relay(std::move(fd)).map([] { return 0; });
 }
 
 Result<int> runInfo(Arguments& arguments) {

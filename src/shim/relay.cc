@@ -8,9 +8,6 @@
 #include <array>
 #include <cerrno>
 
-#include "base/fd.h"
-#include "shim/control_client.h"
-
 namespace cctl::shim {
 namespace {
 
@@ -55,8 +52,7 @@ bool step(Pump& pump, const pollfd& source, const pollfd& sink) {
 
 }  // namespace
 
-Result<void> relay(const std::string& socket) {
-  CCTL_TRY(const Fd fd, connectUnix(socket));
+Result<void> relay(Fd fd) {
   ::signal(SIGPIPE, SIG_IGN);
   ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
   Pump up(0, fd.get());

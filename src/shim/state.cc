@@ -14,6 +14,7 @@ namespace cctl::shim {
 static constexpr char kKind[] = "state";
 static constexpr char kBeside[] = ".new";
 static constexpr Millis kWriteDelay{200};
+static constexpr Millis kRetryDelay{5000};
 
 // Found by the field visitors of protocol/codec.h. M is the record, const when written.
 #define CCTL_FIELDS(Type)                               \
@@ -136,7 +137,10 @@ void State::onSynced(uint64_t number, bool well) {
 
 void State::endWrite(const Result<void>& written) {
   writing_ = false;
-  if (!written) dirty_ = true;  // retried with the next change
+  if (!written) {
+    dirty_ = true;
+    write_timer_ = loop_.after(kRetryDelay, [this] { beginWrite(); });
+  }
   for (const Done& done : std::exchange(served_, {})) done(written);
   if (!waiting_.empty() || (dirty_ && written)) schedule();
 }

@@ -25,6 +25,14 @@ int main(void) {
 }
 """
 
+TALKS = """#!/usr/bin/python3
+import os, socket, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(os.environ["NOTIFY_SOCKET"])
+s.send(b"READY=1\\nSTATUS=nice weather")
+time.sleep(1000)
+"""
+
 MANIFEST = """
 service: aborts
 place: {hosts: [host2]}
@@ -122,6 +130,30 @@ class DoctorTest(ClusterTest):
         found = self.findings(c, check=2)
         self.assertIn("the shim runs as plain", found["host1", "user"]["problem"])
         self.assertIn("limits", {check for _, check in found})
+
+
+    def test_a_shim_whose_socket_cannot_be_bound_says_so_to_whoever_asks(self):
+        c = self.cluster(1)
+        c.manifest("talks", "service: talks\nplace: {hosts: [host1]}\nrun: [bin/talks]\n"
+                   "health: {ready: {notify: true}}\nlimits: {memory: 64M}\n")
+        c.release("talks", "1", {"bin/talks": TALKS})
+        c.run("deploy", "talks", "1")
+        line = next(l for l in c.run("status").stdout.splitlines() if l.startswith("talks/0"))
+        self.assertIn("says: nice weather", line)
+        instance = c.json("status")["instances"][0]
+        self.assertEqual("not applied: limits.memory" in line, "not_limited" in instance)
+
+        c.bed.exec(1, "R=/opt/clusterctl; S=$R/shim/current; rm $R/run/control.sock; mkdir $R/run/control.sock; "
+                      "set -- $($S info --root $R | jq '.anchor, .pid'); kill -STOP $1; kill -9 $2 $1; "
+                      "while [ $($S info --root $R | jq .pid) = $2 ]; do sleep 0.1; done; "
+                      "$S start --root $R || true")  # or cron did
+        found = c.json("doctor", check=4)["findings"]
+        why = "but nobody can talk to it: /opt/clusterctl/run/control.sock: Is a directory"
+        self.assertTrue(any(why in one["problem"] for one in found), found)
+        self.assertIn(why, c.run("status", check=None).stdout)
+        c.bed.exec(1, "rmdir /opt/clusterctl/run/control.sock")
+        wait_for(lambda: c.run("status", check=None).returncode == 0, what="the socket")
+        self.assertEqual(c.instances("talks")["talks/0"]["pid"], instance["pid"])
 
 
 class CoresTest(ClusterTest):

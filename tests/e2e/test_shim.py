@@ -1236,7 +1236,6 @@ def crc32c(text):
     return value ^ 0xFFFFFFFF
 
 
-@unittest.skipUnless(os.geteuid() == 0, "needs root to become a plain user")
 def low_core_limit():
     """As of a login with such a limit, which may not be raised again."""
     resource.setrlimit(resource.RLIMIT_CORE, (4096, 4096))
@@ -1308,6 +1307,7 @@ class OldKernel(Survival):
         for fd in os.listdir(f"/proc/{reply['pid']}/fd"):
             self.assertNotEqual(os.stat(f"/proc/{reply['pid']}/fd/{fd}").st_ino, pipe)
         os.close(ends[0])
+
 
 def forget_group_signals():
     """pidfd_send_signal(2) with flags is answered as by Linux 5.3 to 6.8."""
@@ -1401,7 +1401,6 @@ class GroupsBeforeLinux53(Groups):
 
 
 @unittest.skipUnless(os.geteuid() == 0, "needs root to become a plain user")
-
 class PlainUser(ShimTest):
     """The shim as a login that is not root, with a ROOT of its own."""
     UID = 65534
@@ -1447,6 +1446,166 @@ class PlainUser(ShimTest):
         self.assertEqual(done.returncode, 1)
         self.assertIn("Permission denied", done.stderr)
         self.assertEqual(done.stderr.count("\n"), 1)
+
+
+class NoSockets(ShimTest):
+    """Sockets that cannot be bound keep no service from being supervised."""
+    TELLER = textwrap.dedent("""\
+        #!/usr/bin/python3
+        import os, socket, time
+        name = os.environ["NOTIFY_SOCKET"]
+        def tell(text):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+                try:
+                    s.sendto(text, "\\0" + name[1:] if name[0] == "@" else name)
+                except ConnectionRefusedError:
+                    pass
+        tell(b"READY=1\\nSTATUS=told " + name.encode())
+        while True:
+            time.sleep(0.1)
+            tell(b"WATCHDOG=1")
+        """).encode()
+    LIVE = {"probe": {"kind": "notify"}, "interval": 1000, "timeout": 1000, "failures": 3}
+
+    def socket_paths(self):
+        return [os.path.join(self.root, "run", name + ".sock")
+                for name in ("control", "naming", "notify")]
+
+    def two_services(self, client):
+        self.deploy(client, {"bin/w": (WAITER, True)}, ["bin/w"])
+        self.deploy(client, {"bin/t": (self.TELLER, True)}, ["bin/t"], service="teller",
+                    ready={"kind": "notify"}, live=self.LIVE)
+        return self.pids_of(client)
+
+    def pids_of(self, client):
+        return {s["service"]: s["pid"] for s in client.items("status") if s["state"] == "ready"}
+
+    def kill_all(self, pids):
+        """As a boot finds it, but for the sockets."""
+        self.kill_pair()
+        for pid in pids.values():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not any(alive(pid) for pid in pids.values()))
+
+    def processes(self):
+        """Pids by service of what runs with this ROOT's environment."""
+        found = {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/environ", "rb") as f:
+                    words = dict(w.split(b"=", 1) for w in f.read().split(b"\0") if b"=" in w)
+            except OSError:
+                continue
+            if words.get(b"CLUSTERCTL_NAMING", b"").decode() == self.socket_paths()[1] and alive(int(pid)):
+                found.setdefault(words[b"CLUSTERCTL_SERVICE"].decode(), []).append(int(pid))
+        return found
+
+    def start_deaf(self, why):
+        done = self.shim("start", "--root", self.root, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("the shim runs, but nobody can talk to it: " + os.path.dirname(self.control()), done.stderr)
+        self.assertIn(why, done.stderr)
+        info = self.info()
+        self.assertTrue(info["running"])
+        self.assertIn(why, info["problem"])
+        relay = self.shim("relay", "--root", self.root, check=False)
+        self.assertEqual(relay.returncode, 69)
+        self.assertIn(f"runs (pid {info['pid']}), but nobody can talk to it", relay.stderr)
+        # It is the only one all the same; the boot hook asks each minute.
+        self.assertEqual(self.shim("start", "--root", self.root).stdout, "")
+        self.assertEqual(self.info()["pid"], info["pid"])
+        return info
+
+    def check_all_well(self, info, ready=("svc", "teller")):
+        client = wait_until(lambda: os.path.exists(self.control()) and self.answers() and self.connect())
+        wait_until(lambda: set(self.pids_of(client)) == set(ready))
+        self.assertEqual((self.info()["pid"], self.info().get("problem")), (info["pid"], None))
+        pids = self.pids_of(client)
+        self.assertEqual({name: [pid] for name, pid in pids.items()}, self.processes())
+        return client, pids
+
+    def test_something_else_at_their_paths(self):
+        self.install()
+        before = self.two_services(self.connect())
+        self.kill_all(before)
+        for path in self.socket_paths():
+            os.unlink(path)
+            os.makedirs(os.path.join(path, "in the way"))
+        info = self.start_deaf("Is a directory")
+        found = wait_until(lambda: len(self.processes()) == 2 and self.processes())
+        os.kill(found["svc"][0], signal.SIGKILL)  # it is supervised
+        wait_until(lambda: self.processes().get("svc", found["svc"]) != found["svc"])
+        # One after the other, so that what is missing is said by what is there.
+        shutil.rmtree(self.control())
+        client, pids = self.check_all_well(info)
+        status = self.one(client, service="teller")
+        self.assertEqual(status["status_text"], "told @" + self.socket_paths()[2])
+        problems = client.ask("doctor")["problems"]
+        self.assertEqual(len([p for p in problems if "this socket is not open" in p]), 2, problems)
+        for path in self.socket_paths()[1:]:
+            shutil.rmtree(path)
+        wait_until(lambda: not client.ask("doctor").get("problems"))
+        lost = [e["text"] for e in self.events(client, "lost")]
+        self.assertEqual(len([t for t in lost if "tried again each second" in t]), 3, lost)
+        self.assertEqual(len([e for e in self.events(client, "healthy") if "is open now" in e["text"]]), 3)
+        # Who began meanwhile is still heard, by this supervisor and the next ones; a new start
+        # finds the socket at its path.
+        self.kill_one("pid")
+        self.kill_one("anchor")
+        self.kill_shim()
+        time.sleep(self.LIVE["interval"] * self.LIVE["failures"] / 1000)
+        client = self.connect()
+        self.assertEqual(self.pids_of(client), pids)
+        self.assertEqual(self.events(client, "unhealthy"), [])
+        client.ask("restart", instance={"service": "teller", "index": 0}, caller=CALLER)
+        self.assertEqual(self.one(client, service="teller")["status_text"],
+                         "told " + self.socket_paths()[2])
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root to mount a small disk")
+    def test_no_inode_is_left(self):
+        small = os.path.join(self.base, "small")
+        os.mkdir(small)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m,nr_inodes=300", "none", small], check=True)
+        try:
+            self.root = os.path.join(small, "r")
+            self.install()
+            self.kill_all(self.two_services(self.connect()))
+            shutil.rmtree(os.path.join(self.root, "run"))
+            fillers = []
+            with self.assertRaises(OSError):
+                while True:
+                    with open(os.path.join(small, str(len(fillers))), "wb") as f:
+                        fillers.append(f.name)
+            info = self.start_deaf("No space left on device")
+            wait_until(lambda: len(self.processes()) == 2)
+            for path in fillers:
+                os.unlink(path)
+            self.check_all_well(info)
+        finally:
+            self.shim("uninstall", "--root", self.root, "--stop-services", check=False)
+            subprocess.run(["umount", "-l", small], check=True)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root to mount")
+    def test_the_disk_becomes_read_only(self):
+        self.install()
+        self.connect()
+        before = self.two_services(self.clients[0])
+        wait_until(lambda: "up as" in read(self.log_path()))
+        subprocess.run(["mount", "--bind", self.root, self.root], check=True)
+        try:
+            subprocess.run(["mount", "-o", "remount,bind,ro", self.root], check=True)
+            old = self.info()
+            os.kill(old["pid"], signal.SIGKILL)
+            info = wait_until(lambda: "Read-only" in self.info().get("problem", "") and self.info())
+            self.assertEqual(info["anchor"], old["anchor"])
+            os.kill(before["svc"], signal.SIGKILL)
+            wait_until(lambda: self.processes().get("svc", [before["svc"]]) != [before["svc"]])
+            self.assertEqual(self.processes()["teller"], [before["teller"]])
+        finally:
+            subprocess.run(["umount", "-l", self.root], check=True)
+        client, _ = self.check_all_well(info)
+        wait_until(lambda: [e for e in self.events(client, "lost")
+                            if "events could not be written and are lost" in e["text"]])
 
 
 class Output(ShimTest):

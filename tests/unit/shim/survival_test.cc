@@ -286,5 +286,24 @@ TEST_CASE("state: in memory at the turn's end, in the file later; the newer one 
   CHECK(alone.find({"svc", 1})->current == 1);
 }
 
+TEST_CASE("state: what the disk did not take is written once it can be, without another change") {
+  TempDir dir;
+  ManualClock clock;
+  EventLoop loop{clock};
+  const std::string path = dir / "missing/state.json";
+  State state(path, loop);
+  state.findOrMake({"svc", 0}).current = 1;
+  state.touch();
+  bool refused = false;
+  state.whenDurable([&](const Result<void>& written) { refused = !written; });
+  turnUntil(loop, [&] { return refused; });
+  REQUIRE(makeDirs(dir / "missing"));
+  for (int i = 0; i < 5; ++i) loop.turn(Millis(0));
+  CHECK_FALSE(exists(path));  // nor does the loop spin
+  clock.advance(Millis(5000));
+  turnUntil(loop, [&] { return exists(path); });
+  CHECK(*readSealed(path, "state") == encodeState(state.data()));
+}
+
 }  // namespace
 }  // namespace cctl::shim
