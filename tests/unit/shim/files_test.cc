@@ -67,6 +67,24 @@ TEST_CASE("journal: numbers, reading from a point, from a time") {
   CHECK(journal.read(0, since, 100).size() == 2);
 }
 
+TEST_CASE("journal: tells of an exit by pid and start, among many and over segments") {
+  Disk disk;
+  Journal journal(disk.dir / "j", disk.loop, {2000, 50});
+  REQUIRE(journal.open());
+  for (int pid = 1; pid <= 30; ++pid) {
+    protocol::Event ended = event("exit status 0");
+    ended.exit.emplace();
+    ended.exit->pid = pid;
+    ended.exit->start_ticks = 100 + static_cast<uint64_t>(pid);
+    journal.append(ended);
+  }
+  for (int pid = 1; pid <= 30; ++pid)  // what waits to be written counts
+    CHECK(journal.tellsExitOf(pid, 100 + static_cast<uint64_t>(pid)));
+  CHECK_FALSE(journal.tellsExitOf(1, 102));
+  CHECK_FALSE(journal.tellsExitOf(1, 10));  // the beginning of a number
+  CHECK_FALSE(journal.tellsExitOf(31, 131));
+}
+
 TEST_CASE("journal: rotates, drops the oldest, and goes on after a restart") {
   Disk disk;
   for (int round = 0; round < 3; ++round) {
