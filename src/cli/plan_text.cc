@@ -83,8 +83,8 @@ std::vector<FileDiff> diffsOf(const std::string& instance,
   std::vector<FileDiff> diffs;
   for (const FileDifference& file : files)
     diffs.push_back({instance, file.path,
-                     unifiedDiff(file.path + " (runs now)", file.path + " (planned)", file.before,
-                                 file.after)});
+                     unifiedDiff(file.is_new ? "/dev/null" : file.path + " (runs now)",
+                                 file.path + " (planned)", file.before, file.after)});
   return diffs;
 }
 

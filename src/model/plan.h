@@ -19,6 +19,7 @@ namespace cctl {
 struct FileDifference {
   std::string path;
   std::string before, after;
+  bool is_new = false;  // there is none before
   friend bool operator==(const FileDifference&, const FileDifference&) = default;
 };
 
@@ -124,6 +125,8 @@ struct PlanInput {
   std::vector<ObservedInstance> observed;  // every generation known of on reachable hosts
   std::vector<int> held;
   bool force = false;  // replace also what is up to date
+  // Of those of `placement` that have no generation where they belong: the files that they get.
+  std::map<InstanceId, std::vector<FileDifference>> new_files{};
 };
 
 // `upgrade.canary` first of all. Creates (all at once when nothing of the service runs, else batch

@@ -29,8 +29,17 @@ const Placed* placeOf(const PlanInput& input, const InstanceId& id) {
   return nullptr;
 }
 
+// What it gets where it belongs, against what a generation of it there has.
+std::vector<FileDifference> filesOf(const PlanInput& input, const Placed& placed) {
+  if (const auto* current = currentOf(input, placed.instance, placed.host))
+    return current->difference.files;
+  const auto fresh = input.new_files.find(placed.instance);
+  return fresh == input.new_files.end() ? std::vector<FileDifference>() : fresh->second;
+}
+
 PlannedChange startOf(const PlanInput& input, const Placed& placed) {
-  PlannedChange change{ChangeKind::kStart, placed.instance, placed.host, {}, input.version, {}, {}};
+  PlannedChange change{ChangeKind::kStart,    placed.instance, placed.host, {}, input.version, {},
+                       filesOf(input, placed)};
   if (currentOf(input, placed.instance, placed.host) != nullptr)
     change.why.emplace_back("it does not run");
   else
@@ -51,7 +60,7 @@ PlannedChange moveOf(const PlanInput& input, const Placed& placed, const Observe
   PlannedChange change = replaceOf(input, placed, old);
   change.kind = ChangeKind::kMove;
   change.from = old.host;
-  change.files.clear();  // those of the old host
+  change.files = filesOf(input, placed);
   change.why = {fmt::format("it belongs on {} now", placed.host)};
   return change;
 }

@@ -27,7 +27,7 @@ struct PlannedChange {
   std::optional<HostName> from;       // of a move
   Version version;                    // afterwards; of a removal: what runs
   std::vector<std::string> why;       // never empty
-  std::vector<FileDifference> files;  // of a replacement
+  std::vector<FileDifference> files;  // that differ, or are new
 };
 
 // Of one wave, in the order of its steps. A move counts where it starts, not where it ends.

@@ -71,9 +71,12 @@ std::vector<std::string> secretsOf(const RenderInput& input,
   return values;
 }
 
+// One that the host chooses at the start has none before.
+std::string portText(uint16_t number) { return number == 0 ? "(auto)" : std::to_string(number); }
+
 Object portsObject(const std::map<std::string, uint16_t>& ports) {
   Object object;
-  for (const auto& [name, number] : ports) object[name] = std::to_string(number);
+  for (const auto& [name, number] : ports) object[name] = portText(number);
   return object;
 }
 
@@ -137,8 +140,8 @@ std::map<std::string, std::string> ownEnvironment(const RenderInput& input) {
   env["CLUSTERCTL_VERSION"] = input.version.str();
   env["CLUSTERCTL_HOST"] = input.host.str();
   env["CLUSTERCTL_NAMING"] = paths::namingSocket(input.root);
-  for (const auto& [name, number] : input.ports) env[portVariable(name)] = std::to_string(number);
-  if (input.ports.size() == 1) env["PORT"] = std::to_string(input.ports.begin()->second);
+  for (const auto& [name, number] : input.ports) env[portVariable(name)] = portText(number);
+  if (input.ports.size() == 1) env["PORT"] = portText(input.ports.begin()->second);
   return env;
 }
 

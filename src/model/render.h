@@ -26,7 +26,7 @@ struct RenderInput {
   uint64_t generation = 1;
   // Of the spec that is rendered; nullptr: those of the inventory.
   const std::map<std::string, Template>* templates = nullptr;
-  std::map<std::string, uint16_t> ports;                   // every port of the manifest
+  std::map<std::string, uint16_t> ports;  // every port of the manifest; 0: not chosen yet, "(auto)"
   std::map<ServiceName, std::vector<Endpoint>> endpoints;  // of every service in depends_on
 };
 

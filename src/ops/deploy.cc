@@ -6,9 +6,11 @@
 #include "model/node_set.h"
 #include "model/spec.h"
 #include "ops/change.h"
+#include "ops/difference.h"
 #include "ops/evidence.h"
 #include "ops/probe.h"
 #include "ops/release_source.h"
+#include "ops/render.h"
 #include "ops/specs.h"
 
 namespace cctl::ops {
@@ -158,10 +160,37 @@ class Deploy {
                                      release_.info.digest));
     std::erase_if(input.observed,
                   [this](const ObservedInstance& one) { return !isConcerned(one.id.index); });
+    CCTL_CHECK(renderNew(input));
     input.held = held_;
     input.force = request_.force;
     outcome_.plan = planRollout(input);
     outcome_.instances = static_cast<int>(placement_.size());
+    return {};
+  }
+
+  // For those who look at the plan: the files of what has nothing yet where it belongs.
+  Result<void> renderNew(PlanInput& input) {
+    Placement bare = input.placement;
+    std::erase_if(bare, [&](const Placed& placed) {
+      return std::any_of(
+          input.observed.begin(), input.observed.end(), [&](const ObservedInstance& one) {
+            return one.id == placed.instance && one.host == placed.host && one.current;
+          });
+    });
+    if (bare.empty()) return {};
+    CCTL_TRY(const EndpointsByService endpoints, endpointsFor(operation_.registers, manifest_));
+    for (const Placed& placed : bare) {
+      CCTL_TRY(const HostConnection* host, operation_.fleet.await(placed.host));
+      CCTL_TRY(const auto fresh, renderFirst(*host, {&inventory_,
+                                                     &manifest_,
+                                                     placed.instance,
+                                                     request_.version,
+                                                     release_.info.digest,
+                                                     0,
+                                                     {},
+                                                     &endpoints}));
+      input.new_files[placed.instance] = newFilesOf(fresh);
+    }
     return {};
   }
 

@@ -43,7 +43,7 @@ void addConfig(const GenerationSpec& running, const GenerationSpec& fresh, Diffe
     if (only_mode) continue;
     HiddenTexts texts =
         hideSecrets(contentOf(before), running.secrets, contentOf(after), fresh.secrets);
-    found.files.push_back({path, std::move(texts.before), std::move(texts.after)});
+    found.files.push_back({path, std::move(texts.before), std::move(texts.after), !before});
   }
 }
 
@@ -125,6 +125,14 @@ GenerationSpec withoutSecrets(GenerationSpec spec) {
   if (spec.live)
     for (std::string& word : spec.live->probe.argv) hide(word);
   return spec;
+}
+
+std::vector<FileDifference> newFilesOf(const GenerationSpec& fresh) {
+  GenerationSpec nothing;
+  nothing.secrets = fresh.secrets;  // what is hidden is not told to be new
+  Difference found;
+  addConfig(nothing, fresh, found);
+  return std::move(found.files);
 }
 
 std::string diffOf(const GenerationSpec& running, const GenerationSpec& fresh) {

@@ -19,4 +19,7 @@ std::string diffOf(const protocol::GenerationSpec& running, const protocol::Gene
 Difference differenceOf(const protocol::GenerationSpec& running,
                         const protocol::GenerationSpec& fresh);
 
+// All files of a generation, where there was none before. Secrets are hidden.
+std::vector<FileDifference> newFilesOf(const protocol::GenerationSpec& fresh);
+
 }  // namespace cctl::ops

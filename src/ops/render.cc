@@ -116,6 +116,13 @@ Result<protocol::GenerationSpec> renderToday(const HostConnection& host,
   return renderGeneration(host, input);
 }
 
+Result<protocol::GenerationSpec> renderFirst(const HostConnection& host,
+                                             GenerationRequestInput input) {
+  protocol::GenerationSpec nothing;
+  nothing.generation = 1;
+  return renderToday(host, std::move(input), nothing);
+}
+
 Result<Difference> compareWithToday(const HostConnection& host, GenerationRequestInput input,
                                     const protocol::GenerationSpec& running) {
   CCTL_TRY(const protocol::GenerationSpec fresh, renderToday(host, std::move(input), running));

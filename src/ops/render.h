@@ -32,7 +32,11 @@ struct GenerationRequestInput {
                                                            GenerationRequestInput input,
                                                            const protocol::GenerationSpec& running);
 
-// How what runs differs from that.
+// Before anything of it is there: ports that its host chooses have no number.
+[[nodiscard]] Result<protocol::GenerationSpec> renderFirst(const HostConnection& host,
+                                                           GenerationRequestInput input);
+
+// How what runs differs from what would be rendered now.
 [[nodiscard]] Result<Difference> compareWithToday(const HostConnection& host,
                                                   GenerationRequestInput input,
                                                   const protocol::GenerationSpec& running);

@@ -131,6 +131,29 @@ class ApplyTest(SharedCluster):
         for secret in ("hunter22", "correcthorse"):
             self.assertNotIn(secret, diff)
 
+    def test_new_files_are_shown_whole(self):
+        """Of what starts anew or moves; ports that its host will choose are (auto)."""
+        self.c.template("new.conf.mustache", "name = {{instance.name}} on {{host.name}}\nport = {{port.main}}\n"
+                                             "password = {{vars.password}}\n")
+        self.c.web("fresh", place="{group: all, count: 1}", more="vars: {password: swordfish}\nsecrets: [password]\n")
+        self.c.edit("fresh", "app.conf.mustache", "new.conf.mustache")
+        self.c.release("fresh", "1.0.0")
+
+        def added(index, host):
+            return (f"fresh/{index}: app.conf\n--- /dev/null\n+++ app.conf (planned)\n@@ -0,0 +1,3 @@\n"
+                    f"+name = fresh/{index} on {host}\n+port = (auto)\n+password = (secret)\n")
+
+        self.assertIn(added(0, "host1"), self.c.run("deploy", "fresh", "1.0.0", "--dry-run", "--diff").stdout)
+        self.assertIn(added(0, "host1"), self.c.run("deploy", "fresh", "1.0.0", "--diff").stdout)
+        self.assertIn("\nport = 2", "\n" + self.c.get(self.c.endpoints("fresh")[0])[1]["conf"])
+        self.c.edit("fresh", "count: 1", "count: 2")
+        self.assertIn(added(1, "host2"), self.c.run("plan", "fresh", "--diff").stdout)
+        self.assertIn("+port = (auto)\n", self.c.json("plan", "fresh", "--diff")["services"][0]["changes"][0]["files"][0]["diff"])
+        self.c.edit("fresh", "{group: all, count: 2}", "{hosts: [host3]}")
+        done = self.c.run("plan", "fresh", "--diff").stdout
+        self.assertIn("~ fresh/0 from host1 to host3", done)
+        self.assertIn(added(0, "host3"), done)
+
     def saved(self, service):
         path = os.path.join(self.c.directory, service + ".plan")
         self.c.run("plan", service, "--out", path)

@@ -66,10 +66,18 @@ TEST_CASE("each change is told with its reason") {
   CHECK(told(planned({at(0, "a")}, {running(0, "a")})).empty());
 }
 
-TEST_CASE("a replacement carries the files that change, a stray its generation") {
+TEST_CASE("a change carries the files that differ or are new, a stray its generation") {
   const Planned config = planned({at(0, "a")}, {running(0, "a", false)});
   CHECK(changesOf(config.input, config.plan)[0].files ==
         std::vector<FileDifference>{{"app.conf", "a\n", "b\n"}});
+  for (const auto& [place, observed] :
+       {std::pair("a", std::vector<ObservedInstance>{}),
+        std::pair("b", std::vector<ObservedInstance>{running(0, "a", false)})}) {
+    Planned fresh = planned({at(0, place)}, observed);
+    const std::vector<FileDifference> files = {{"app.conf", "", "c\n", true}};
+    fresh.input.new_files[InstanceId{ServiceName("s"), 0}] = files;
+    CHECK(changesOf(fresh.input, fresh.plan)[0].files == files);
+  }
   ObservedInstance stray = running(0, "a");
   stray.generation = 2;
   stray.current = false;

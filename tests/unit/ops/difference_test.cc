@@ -43,7 +43,7 @@ TEST_CASE("each reason is named, with the files before and after") {
                                  "environment A", "environment B", "port admin is new", "arguments",
                                  "limits"});
   CHECK(found.files == std::vector<FileDifference>{{"app.conf", "threads = 4\n", "threads = 8\n"},
-                                                   {"extra.conf", "", "x\n"}});
+                                                   {"extra.conf", "", "x\n", true}});
 }
 
 TEST_CASE("a mode alone is a reason without a file to show") {
@@ -69,6 +69,14 @@ TEST_CASE("secrets are hidden in files, and what is secret is no difference by i
   const std::string diff = ops::diffOf(before, after);
   CHECK(diff.find("+password = (new secret)\n") != std::string::npos);
   CHECK(diff.find("swordfish") == std::string::npos);
+}
+
+TEST_CASE("what is new is shown whole, with its secrets hidden as such") {
+  GenerationSpec fresh = specOf("1");
+  fresh.secrets = {"hunter2"};
+  fresh.config[0].content = "password = hunter2\n";
+  CHECK(ops::newFilesOf(fresh) ==
+        std::vector<FileDifference>{{"app.conf", "", "password = (secret)\n", true}});
 }
 
 TEST_CASE("a generation is shown without its secrets") {
