@@ -82,6 +82,7 @@ Result<std::vector<HostName>> hostsNamed(Context& context, const std::vector<std
 // What was done there, or would be.
 std::string placingText(const ops::HostConnection& connection, bool dry_run, bool force) {
   if (!dry_run) return connection.placed ? "placed" : "was there already";
+  if (connection.asleep) return "would be started";
   if (connection.bare) return "would be placed";
   if (compareDotted(connection.hello.version, kVersion) < 0) return "would be upgraded";
   return force ? "would be installed anew" : "is there already";
@@ -146,6 +147,11 @@ Result<int> describeUnbootstrap(Context& context, const std::vector<HostName>& h
   for (const HostName& host : hosts) {
     const auto look = [&]() -> Result<ops::HostReport> {
       CCTL_TRY(ops::HostConnection * connection, fleet->await(host));
+      if (connection->asleep)
+        return fail(Code::kFailed,
+                    "{0}: the shim would be taken off; it does not run, and what it has is known "
+                    "only to it: 'clusterctl bootstrap {0}' starts it",
+                    host);
       if (connection->bare) return fail(Code::kFailed, "{}: no shim is there", host);
       return ops::probeHostStatus(*connection, "", &context.cancel());
     };

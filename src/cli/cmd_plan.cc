@@ -22,18 +22,37 @@ struct PlanOptions {
 
 // ---- texts -----------------------------------------------------------------------------------
 
+std::string leftoverText(const ops::ServicePlan& plan, const Painter& painter) {
+  std::string text;
+  const auto line = [&](const std::string& what) {
+    text +=
+        painter.paint(Style::kWarn, printable(fmt::format("{}: {}", plan.service, what))) + "\n";
+  };
+  if (!plan.left_behind.empty())
+    line(fmt::format("an operation that did not end left its lock: {}; 'apply' takes it over",
+                     plan.left_behind));
+  if (!plan.unfinished.empty() && plan.version.empty())
+    line(fmt::format(
+        "its first roll-out, of {0}, did not end; finish it with 'clusterctl deploy {1} "
+        "{0}', or take it off with 'clusterctl retire {1}'",
+        plan.unfinished, plan.service));
+  else if (!plan.unfinished.empty())
+    line(fmt::format("a roll-out of {} did not end{}", plan.unfinished,
+                     plan.unfinished == plan.version.str()
+                         ? std::string()
+                         : fmt::format("; {} was deployed before", plan.version)));
+  return text;
+}
+
 std::string serviceText(const ops::ServicePlan& plan, bool diff, const Painter& painter) {
-  if (plan.version.empty() && !plan.gone)
-    return fmt::format("{}: never deployed; 'clusterctl deploy {} VERSION' does\n", plan.service,
-                       plan.service);
+  std::string text = leftoverText(plan, painter);
+  if (plan.version.empty() && !plan.gone) {
+    if (!plan.unfinished.empty()) return text;
+    return text + fmt::format("{}: never deployed; 'clusterctl deploy {} VERSION' does\n",
+                              plan.service, plan.service);
+  }
   const std::string name =
       plan.version.empty() ? plan.service.str() : fmt::format("{} {}", plan.service, plan.version);
-  std::string text;
-  if (!plan.unfinished.empty())
-    text += painter.paint(Style::kWarn, fmt::format("{}: a roll-out of {} did not end; {} was "
-                                                    "deployed before",
-                                                    plan.service, plan.unfinished, plan.version)) +
-            "\n";
   if (plan.gone)
     text += painter.paint(Style::kBold, name + ": no longer in the inventory") + "\n";
   else
@@ -70,6 +89,7 @@ Json serviceJson(const ops::ServicePlan& plan, bool diff) {
   json["version"] = plan.version.str();
   json["gone"] = plan.gone;
   json["unfinished"] = plan.unfinished;
+  json["left_behind"] = plan.left_behind.empty() ? Json() : Json(plan.left_behind);
   json["skipped_hosts"] = skipped;
   return json;
 }
@@ -200,6 +220,7 @@ std::string appliedText(const ops::AppliedService& one) {
         one.outcome.error->code == Code::kRolledBack ? "failed and put back: " : "NOT as planned: ",
         one.outcome.error->message);
   if (one.gone) return fmt::format("{}: removed\n", name);
+  if (one.version.empty()) return fmt::format("{}: there is nothing to apply yet\n", one.service);
   std::string text = fmt::format("{}: {} of {} ready", name, one.outcome.ready,
                                  counted(static_cast<size_t>(one.outcome.instances), "instance"));
   if (!one.outcome.skipped.empty())
@@ -229,9 +250,13 @@ Result<int> reportApplied(Context& context, const ops::ApplyOutcome& outcome,
   for (const ops::AppliedService& one : outcome.services) text += appliedText(one);
   if (outcome.error && (outcome.services.empty() || !outcome.services.back().outcome.error))
     text += outcome.error->message + "\n";
+  const bool all_deployed = std::none_of(
+      plan.services.begin(), plan.services.end(),
+      [](const ops::ServicePlan& one) { return one.version.empty() && !one.unfinished.empty(); });
   text += fmt::format("apply: {} in {}\n",
-                      outcome.error ? "ended early; 'clusterctl plan' says what is left"
-                                    : "all is as the inventory says",
+                      outcome.error  ? "ended early; 'clusterctl plan' says what is left"
+                      : all_deployed ? "all is as the inventory says"
+                                     : "done, but for what was never deployed",
                       humanDuration(outcome.took));
   context.print(text);
   return exit_code;
@@ -258,17 +283,16 @@ Result<int> runApply(Context& context, PlanOptions options) {
   CCTL_TRY(const ops::ClusterPlan plan, ops::planCluster(*operation, request));
   if (!options.file.empty())
     CCTL_CHECK(checkHolds(options.file, saved, plan, originOf(*operation, request)));
-  if (plan.empty()) return reportNothing(context, plan);
+  if (plan.empty() && !plan.hasLeftovers()) return reportNothing(context, plan);
   if (context.globals().dry_run) {
-    for (const ops::ServicePlan& service : plan.services)
-      if (service.gone || !service.plan.empty())
-        CCTL_CHECK(ops::checkUnlocked(*operation, {service.service}, request.lock_wait));
+    CCTL_CHECK(ops::checkApply(*operation, request, plan));
     if (context.json())
       context.printJson(clusterJson(context, plan));
     else
       context.print(
           clusterText(context, plan) +
-          fmt::format("apply: {}; dry run, nothing was changed\n", countsText(allChanges(plan))));
+          fmt::format("apply: {}{}; dry run, nothing was changed\n", countsText(allChanges(plan)),
+                      plan.hasLeftovers() ? ", what was left would be brought to its end" : ""));
     return leavesOut(plan) ? kExitUnreachable : kExitOk;
   }
   if (!context.json()) context.print(clusterText(context, plan));

@@ -246,7 +246,12 @@ Run defineRecover(CLI::App& app) {
 // ---- sync --------------------------------------------------------------------------------------
 
 Json syncJson(const ops::SyncOutcome& outcome, bool dry_run) {
-  Json behind = Json::object(), missed = Json::object();
+  Json behind = Json::object(), missed = Json::object(), settings = Json::object(),
+       dependants = Json::array();
+  Json taken_over = Json::array();
+  for (const ServiceName& service : outcome.taken_over) taken_over.push_back(service.str());
+  for (const auto& [host, what] : outcome.settings) settings[host.str()] = what;
+  for (const InstanceId& id : outcome.dependants) dependants.push_back(id.text());
   for (const auto& [host, count] : outcome.behind) behind[host.str()] = count;
   for (const auto& [host, error] : outcome.missed) missed[host.str()] = error.message;
   return {{"format", 1},
@@ -255,6 +260,9 @@ Json syncJson(const ops::SyncOutcome& outcome, bool dry_run) {
           {"health", outcome.changed},
           {"reconciled", outcome.reconciled},
           {"behind", behind},
+          {"taken_over", taken_over},
+          {"settings", settings},
+          {"dependants", dependants},
           {"missed", missed}};
 }
 
@@ -263,6 +271,9 @@ std::string syncText(const ops::SyncOutcome& outcome, bool dry_run) {
   if (outcome.settled > 0)
     text += fmt::format("{} that was half done {}\n", counted(outcome.settled, "write"),
                         dry_run ? "would be finished" : "finished");
+  for (const ServiceName& service : outcome.taken_over)
+    text += fmt::format("{}: the lock of an operation that did not end {}\n", service,
+                        dry_run ? "would be taken over" : "was taken over");
   for (const std::string& change : outcome.reconciled)
     text += change + ", while the registry could not be told\n";
   for (const std::string& change : outcome.changed) text += change + "\n";
@@ -270,6 +281,12 @@ std::string syncText(const ops::SyncOutcome& outcome, bool dry_run) {
     text += fmt::format("{}: {}, {} behind\n", host,
                         dry_run ? "would be brought up to date" : "brought up to date",
                         counted(count, "service"));
+  for (const auto& [host, what] : outcome.settings)
+    text += fmt::format("{}: {} {}\n", host, fmt::join(what, " and "),
+                        dry_run ? "would be brought up to date" : "brought up to date");
+  for (const InstanceId& id : outcome.dependants)
+    text += fmt::format("{}: its config {} the endpoints of today\n", id,
+                        dry_run ? "would follow" : "follows");
   return dry_run ? text + "sync: dry run, nothing was changed\n" : text;
 }
 

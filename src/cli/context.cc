@@ -92,6 +92,7 @@ ssh::PassphrasePrompt Context::passphrasePrompt() const {
 ssh::SshPolicy Context::sshPolicy() {
   ssh::SshPolicy policy;
   policy.accept_new = globals_.accept_new;
+  policy.dry_run = globals_.dry_run;
   policy.passphrase_prompt = passphrasePrompt();
   policy.on_notice = [this](const std::string& notice) { progress_.step("", notice); };
   return policy;

@@ -11,7 +11,7 @@ using protocol::FrameKind;
 
 class AbsentShim final : public ssh::Stream {
  public:
-  explicit AbsentShim(std::string host) : host_(std::move(host)) {
+  AbsentShim(std::string host, std::string why) : host_(std::move(host)), why_(std::move(why)) {
     protocol::HostStatus status;
     status.host = host_;
     answers_[protocol::opOf<protocol::StatusRequest>()] = protocol::encodeReply(status);
@@ -19,6 +19,8 @@ class AbsentShim final : public ssh::Stream {
         protocol::encodeReply(protocol::ConnectionsReply{});
     answers_[protocol::opOf<protocol::NamesRequest>()] =
         protocol::encodeReply(protocol::NamesReply{});
+    answers_[protocol::opOf<protocol::SettingsRequest>()] =
+        protocol::encodeReply(protocol::SettingsReply{});
     answers_[protocol::opOf<protocol::PruneRequest>()] =
         protocol::encodeReply(protocol::PruneReply{});
     for (const char* op :
@@ -53,10 +55,11 @@ class AbsentShim final : public ssh::Stream {
     const auto answer = json ? answers_.find(json->value("op", "")) : answers_.end();
     if (answer != answers_.end()) return answer->second;
     return protocol::encodeError(
-        {Code::kNotFound, fmt::format("{}: there is no shim yet, and this is a dry run", host_)});
+        {Code::kNotFound, fmt::format("{}: {}, and this is a dry run", host_, why_)});
   }
 
   const std::string host_;
+  const std::string why_;
   std::map<std::string, std::string> answers_;  // op → reply
   std::recursive_mutex mutex_;
   protocol::FrameDecoder decoder_;
@@ -65,8 +68,8 @@ class AbsentShim final : public ssh::Stream {
 
 }  // namespace
 
-std::unique_ptr<ShimClient> absentShim(const std::string& host) {
-  return std::make_unique<ShimClient>(std::make_unique<AbsentShim>(host), host);
+std::unique_ptr<ShimClient> absentShim(const std::string& host, const std::string& why) {
+  return std::make_unique<ShimClient>(std::make_unique<AbsentShim>(host, why), host);
 }
 
 }  // namespace cctl::ops

@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "model/dependency_graph.h"
 #include "ops/change.h"
+#include "ops/leftovers.h"
 #include "ops/probe.h"
 #include "ops/release_source.h"
 
@@ -156,6 +157,8 @@ Result<void> planPresent(Operation& operation, const ApplyRequest& request, Serv
   plan.version = Version(desired.version);
   plan.desired_revision = desired.revision;
   plan.unfinished = desired.rolling_to;
+  CCTL_TRY(const auto lock, readLock(operation.registers, plan.service.str()));
+  if (lock && isLeftBehind(*lock, operation.identity)) plan.left_behind = describeLock(*lock);
   if (desired.version.empty()) return {};
   CCTL_TRY(const auto digest, readReleaseDigest(operation.registers, plan.service, plan.version));
   plan.release_digest = digest.value_or("");
@@ -189,22 +192,37 @@ Result<std::vector<ServicePlan>> servicesToPlan(Operation& operation, const Appl
 
 bool isEmptyService(const ServicePlan& plan) { return plan.plan.empty() && !plan.gone; }
 
+bool isPassedOver(const ServicePlan& plan) { return isEmptyService(plan) && !plan.hasLeftover(); }
+
+using Releases = std::map<ServiceName, ReleaseSource>;
+
 // Every release that something will be started from, before anything is changed.
-Result<std::map<ServiceName, ReleaseSource>> loadReleases(const Inventory& inventory,
-                                                          const ClusterPlan& approved) {
-  std::map<ServiceName, ReleaseSource> releases;
+Result<Releases> bringReleases(Operation& operation, const ClusterPlan& approved, bool dry_run) {
+  Releases releases;
   for (const ServicePlan& plan : approved.services) {
-    if (plan.gone || plan.plan.empty()) continue;
-    CCTL_TRY(releases[plan.service],
-             loadRelease(inventory, plan.service, plan.version, SystemClock().wall()));
+    if (plan.gone || plan.version.empty() || isPassedOver(plan)) continue;
+    CCTL_TRY(releases[plan.service], bringRelease(operation, plan.service, plan.version, dry_run));
   }
   return releases;
 }
 
+// A first deploy that was killed: there is no version to bring about. Its lock is freed, and what
+// can be done is said.
+Result<DeployOutcome> settleFirst(Operation& operation, const ApplyRequest& request,
+                                  const ServicePlan& plan) {
+  DeployOutcome outcome;
+  CCTL_TRY(outcome.missed, runChange(operation, {"apply", {plan.service}, request.lock_wait, ""},
+                                     [&](Change&) -> Result<ChangeEnd> {
+                                       CCTL_CHECK(settleUnfinished(operation, plan.service));
+                                       return ChangeEnd();
+                                     }));
+  return outcome;
+}
+
 Result<DeployOutcome> applyOne(Operation& operation, const ApplyRequest& request,
-                               const ServicePlan& plan,
-                               const std::map<ServiceName, ReleaseSource>& releases) {
+                               const ServicePlan& plan, const Releases& releases) {
   if (plan.gone) return removeGone(operation, request, plan);
+  if (plan.version.empty()) return settleFirst(operation, request, plan);
   DeployRequest deploy_request = deployRequest(plan, request);
   deploy_request.approve = [&plan](const PlanInput& input, const Plan& now) {
     return approveWithin(plan, input, now);
@@ -222,6 +240,11 @@ bool ServicePlan::hasRemovals() const {
   });
 }
 
+// A first deploy that did not end leaves nothing to go on with but its lock.
+bool ServicePlan::hasLeftover() const {
+  return !left_behind.empty() || (!unfinished.empty() && !version.empty());
+}
+
 bool ClusterPlan::empty() const {
   return std::all_of(services.begin(), services.end(), isEmptyService);
 }
@@ -229,6 +252,11 @@ bool ClusterPlan::empty() const {
 bool ClusterPlan::hasRemovals() const {
   return std::any_of(services.begin(), services.end(),
                      [](const ServicePlan& plan) { return plan.hasRemovals(); });
+}
+
+bool ClusterPlan::hasLeftovers() const {
+  return std::any_of(services.begin(), services.end(),
+                     [](const ServicePlan& plan) { return plan.hasLeftover(); });
 }
 
 Result<ClusterPlan> planCluster(Operation& operation, const ApplyRequest& request) {
@@ -242,13 +270,27 @@ Result<ClusterPlan> planCluster(Operation& operation, const ApplyRequest& reques
   return cluster;
 }
 
+Result<void> checkApply(Operation& operation, const ApplyRequest& request,
+                        const ClusterPlan& approved) {
+  CCTL_TRY(const Releases releases, bringReleases(operation, approved, true));
+  for (const ServicePlan& plan : approved.services) {
+    if (isPassedOver(plan)) continue;
+    CCTL_CHECK(checkUnlocked(operation, {plan.service}, request.lock_wait));
+    if (plan.gone || plan.version.empty()) continue;
+    DeployRequest dry = deployRequest(plan, request);
+    dry.dry_run = true;
+    CCTL_CHECK(deploy(operation, dry, releases.at(plan.service)));
+  }
+  return {};
+}
+
 Result<ApplyOutcome> applyPlan(Operation& operation, const ApplyRequest& request,
                                const ClusterPlan& approved) {
   const auto before = std::chrono::steady_clock::now();
-  CCTL_TRY(const auto releases, loadReleases(operation.inventory(), approved));
+  CCTL_TRY(const Releases releases, bringReleases(operation, approved, false));
   ApplyOutcome outcome;
   for (const ServicePlan& plan : approved.services) {
-    if (isEmptyService(plan)) continue;
+    if (isPassedOver(plan)) continue;
     auto applied = applyOne(operation, request, plan, releases);
     if (!applied && outcome.services.empty()) return fail(applied.error());
     if (!applied) {

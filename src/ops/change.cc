@@ -129,8 +129,7 @@ Result<void> checkUnlocked(Operation& operation, const std::set<ServiceName>& se
                            Millis lock_wait) {
   for (const ServiceName& service : services) {
     CCTL_TRY(const auto lock, readLock(operation.registers, service.str()));
-    if (!lock || lock->expired() || holderIsGone(lock->holder.identity, operation.identity))
-      continue;
+    if (!lock || isLeftBehind(*lock, operation.identity)) continue;
     if (lock_wait == Millis(0)) return fail(heldBySomebody(*lock));
     operation.events.warning(service.str(), "would wait for " + describeLock(*lock));
   }

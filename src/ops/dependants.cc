@@ -38,9 +38,11 @@ class Refresher {
   Refresher(Operation& operation, const Manifest& manifest, OnChange action, Why why)
       : operation_(operation), manifest_(manifest), action_(action), why_(why) {}
 
-  Result<void> run() {
+  // Those that were found to be behind go to `found`.
+  Result<void> run(std::vector<InstanceId>& found, bool dry_run) {
     CCTL_TRY(const std::vector<Stale> stale, findStale());
-    if (stale.empty()) return {};
+    for (const Stale& one : stale) found.push_back(one.id);
+    if (stale.empty() || dry_run) return {};
     if (action_ != OnChange::kRestart) return inBatches(stale, nullptr);
     const ChangeRequest change{
         "on-change restart", {manifest_.service}, Millis(0), "", false, true};
@@ -263,13 +265,19 @@ class Refresher {
   std::set<InstanceId> down_;  // not ready after the restart; guarded by mutex_
 };
 
-void refresh(Operation& operation, const Manifest& dependant, OnChange action, Why why) {
-  auto refreshed = Refresher(operation, dependant, action, why).run();
-  if (refreshed) return;
-  operation.events.warning(
-      dependant.service.str(),
-      fmt::format("was not brought up to date with new endpoints, the next command tries again: {}",
-                  refreshed.error().message));
+std::vector<InstanceId> refresh(Operation& operation, const Manifest& dependant, OnChange action,
+                                Why why, bool dry_run) {
+  std::vector<InstanceId> found;
+  auto refreshed = Refresher(operation, dependant, action, why).run(found, dry_run);
+  if (!refreshed) {
+    found.clear();
+    operation.events.warning(
+        dependant.service.str(),
+        fmt::format(
+            "was not brought up to date with new endpoints, the next command tries again: {}",
+            refreshed.error().message));
+  }
+  return found;
 }
 
 // What an unknown change asks for: the strongest that any of its dependencies would.
@@ -285,17 +293,21 @@ void refreshDependants(Operation& operation, const ServiceName& service) {
   const Inventory& inventory = operation.inventory();
   for (const ServiceName& name : directDependants(inventory.services, service)) {
     const Manifest& dependant = inventory.services.at(name);
-    refresh(operation, dependant, actionFor(dependant, service), Why::kChanged);
+    refresh(operation, dependant, actionFor(dependant, service), Why::kChanged, false);
   }
 }
 
-void refreshStale(Operation& operation) {
+std::vector<InstanceId> refreshStale(Operation& operation, bool dry_run) {
   const Inventory& inventory = operation.inventory();
+  std::vector<InstanceId> found;
   for (const ServiceName& name : startOrder(inventory.services)) {
     const Manifest& manifest = inventory.services.at(name);
-    if (!manifest.depends_on.empty())
-      refresh(operation, manifest, strongestAction(manifest), Why::kLookedFor);
+    if (manifest.depends_on.empty()) continue;
+    const auto more =
+        refresh(operation, manifest, strongestAction(manifest), Why::kLookedFor, dry_run);
+    found.insert(found.end(), more.begin(), more.end());
   }
+  return found;
 }
 
 }  // namespace cctl::ops

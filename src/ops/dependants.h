@@ -17,7 +17,8 @@ void refreshDependants(Operation& operation, const ServiceName& service);
 // The same for every service that has dependencies, whatever changed: what an earlier command could
 // not reach, or did not come to before it was killed. At the end of every changing command, and in
 // `sync`. Hosts that are not connected are passed over in silence: they were told of before. So are
-// instances whose manifest or templates were edited since they were deployed.
-void refreshStale(Operation& operation);
+// instances whose manifest or templates were edited since they were deployed. Returns the instances
+// that were brought up to date; a dry run only looks for them.
+std::vector<InstanceId> refreshStale(Operation& operation, bool dry_run);
 
 }  // namespace cctl::ops

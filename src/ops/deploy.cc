@@ -60,6 +60,8 @@ class Deploy {
   Result<void> place() {
     CCTL_TRY(const Desired desired, readDesired(operation_.registers, request_.service));
     outcome_.previous_version = desired.version;
+    if (!desired.rolling_to.empty())
+      unfinished_ = fmt::format("{} by {}", desired.rolling_to, desired.rolling_by);
     CCTL_TRY(placement_, wanted(desired));
     const std::vector<std::string> clashes = checkFixedPorts(operation_.inventory(), placement_);
     if (!clashes.empty()) return fail(Code::kBadInput, "{}", clashes.front());
@@ -122,9 +124,7 @@ class Deploy {
     operation_.reached("fix digest");
     CCTL_CHECK(fixReleaseDigest(operation_.registers, request_.service, request_.version,
                                 release_.info.digest));
-    std::vector<HostConnection*> targets;
-    for (HostConnection* host : hosts_)
-      if (isPlacedOn(host->name)) targets.push_back(host);
+    const std::vector<HostConnection*> targets = pushTargets();
     operation_.events.phase(fmt::format("pushing {} {} to {}", request_.service, request_.version,
                                         counted(targets.size(), "host")));
     operation_.reached("push");
@@ -132,6 +132,20 @@ class Deploy {
     operation_.reached("push spec");
     return pushSpec(operation_, request_.service,
                     canonicalSpec(inventory_, manifest_, request_.version), targets);
+  }
+
+  std::vector<HostConnection*> pushTargets() const {
+    std::vector<HostConnection*> targets;
+    for (HostConnection* host : hosts_)
+      if (isPlacedOn(host->name)) targets.push_back(host);
+    return targets;
+  }
+
+  // Why push() would be refused.
+  Result<void> checkPush() {
+    CCTL_CHECK(checkReleaseDigest(operation_.registers, request_.service, request_.version,
+                                  release_.info.digest));
+    return checkHostsFit(operation_, release_.info, pushTargets());
   }
 
   bool isPlacedOn(const HostName& host) const {
@@ -195,6 +209,7 @@ class Deploy {
   }
 
   Result<void> planOnly() {
+    if (!release_.isDigestOnly()) CCTL_CHECK(checkPush());
     CCTL_CHECK(makePlan());
     outcome_.ready = static_cast<int>(outcome_.plan.kept.size());
     return {};
@@ -287,14 +302,14 @@ class Deploy {
 
   // From here on, a run that is killed leaves a mark that the next one and `status` see.
   Result<void> markBegun() {
+    if (!unfinished_.empty())
+      operation_.events.warning(
+          request_.service.str(),
+          fmt::format("finishing after a roll-out of {} that did not end{}", unfinished_,
+                      outcome_.plan.empty() ? ": all runs as it should" : ""));
     if (outcome_.plan.empty()) return {};
     operation_.reached("mark begun");
     return changeDesired([&](Desired& desired) {
-      if (!desired.rolling_to.empty())
-        operation_.events.warning(
-            request_.service.str(),
-            fmt::format("finishing after a roll-out of {} by {} that did not end",
-                        desired.rolling_to, desired.rolling_by));
       desired.rolling_to = request_.version.str();
       desired.rolling_by = operation_.identity.text();
       for (const Placed& placed : placement_)
@@ -340,6 +355,7 @@ class Deploy {
   const Manifest& manifest_;
   Placement placement_;
   std::vector<int> held_;
+  std::string unfinished_;  // an earlier roll-out, and whose
   std::vector<HostName> concerned_;
   std::vector<HostConnection*> hosts_;
   const WallTime begun_ = SystemClock().wall();

@@ -1,5 +1,7 @@
 #include "ops/fleet.h"
 
+#include <nlohmann/json.hpp>
+
 #include "base/version.h"
 #include "model/host_paths.h"
 #include "model/release_info.h"
@@ -182,11 +184,15 @@ Result<void> Fleet::connectShim(const Host& host, Slot& slot, const CancelToken*
   return {};
 }
 
-// One that is there and does not answer is no new one: what it knows of cannot be told.
+// One that runs and does not answer is no new one.
 Result<void> Fleet::standIn(const Host& host, HostConnection& connection, const Error& none) {
   CCTL_TRY(const ssh::HostProbe probe,
            ssh::probeHost(*connection.link, inventory_.root, Deadline::in(kHelloTimeout), cancel_));
-  if (probe.shim_info) return fail(none);
+  if (probe.shim_info) {
+    const auto info = parseJson(*probe.shim_info);
+    if (!info || info->value("running", true)) return fail(none);
+    connection.asleep = true;
+  }
   const bool root = probe.uid == 0 || targetOf(host).become == ssh::Become::kSudo;
   connection.root = probe.root;
   connection.bare = true;
@@ -198,10 +204,19 @@ Result<void> Fleet::standIn(const Host& host, HostConnection& connection, const 
   connection.hello.uid = root ? 0 : static_cast<unsigned>(probe.uid);
   connection.hello.user = root ? "root" : probe.user;
   connection.hello.advertise = probe.server_address;
-  connection.shim = absentShim(host.name.str());
+  connection.shim = absentShim(
+      host.name.str(), connection.asleep ? "the shim there does not run" : "there is no shim yet");
   connection.published_address = host.publishedAddress().value_or(probe.server_address);
-  events_.step(host.name.str(),
-               fmt::format("there is no shim yet; it would be placed in {}", probe.root));
+  if (connection.asleep) {
+    connection.hello.registry_problem = "its shim does not run, and would be started";
+    events_.warning(host.name.str(),
+                    fmt::format("the shim in {} does not run and would be started; what it runs is "
+                                "known only then, and is not in what follows",
+                                probe.root));
+  } else {
+    events_.step(host.name.str(),
+                 fmt::format("there is no shim yet; it would be placed in {}", probe.root));
+  }
   return {};
 }
 

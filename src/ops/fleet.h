@@ -43,8 +43,8 @@ struct FleetOptions {
   ssh::SshPolicy policy;
   Millis late_after{3'000};
   bool force_bootstrap = false;  // run the installer even when all is there
-  // Places nothing: kPlaced is as kShim, and a host where a look over SSH finds no shim has one
-  // that answers as if it were new there (HostConnection::bare).
+  // Places and starts nothing: kPlaced is as kShim, and a host where a look over SSH finds no shim,
+  // or one that does not run, has one that answers as if it were new there (HostConnection::bare).
   bool dry_run = false;
 };
 
@@ -56,7 +56,8 @@ struct HostConnection {
   std::unique_ptr<ShimClient> shim;  // null with Need::kSession
   protocol::HelloReply hello;        // of the shim
   bool placed = false;               // this run placed or upgraded it
-  bool bare = false;                 // there is none: only with FleetOptions::dry_run
+  bool bare = false;                 // none answers: only with FleetOptions::dry_run
+  bool asleep = false;               // bare, since the one that is there does not run
   Millis took{0};
 
   // What others connect to: the inventory's word, else the address seen at bootstrap.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ops/change.h"
 #include "ops/probe.h"
 
 namespace cctl::ops {
@@ -79,25 +80,60 @@ Result<void> stopLeftovers(Operation& operation, const Lease& lease, const Servi
   return {};
 }
 
+Result<std::vector<LockState>> findLeftBehind(Operation& operation) {
+  auto locks = readAllLocks(operation.registers);
+  if (!locks && locks.error().code == Code::kCorrupt) {
+    operation.events.warning("", locks.error().message);
+    return std::vector<LockState>();
+  }
+  if (!locks) return locks;
+  std::erase_if(*locks, [&](const LockState& lock) {
+    return !isLeftBehind(lock, operation.identity) || !parseServiceName(lock.service);
+  });
+  return locks;
+}
+
+Result<std::vector<ServiceName>> settleLeftBehind(Operation& operation, const std::string& action) {
+  CCTL_TRY(const std::vector<LockState> locks, findLeftBehind(operation));
+  const std::vector<HostName> hosts = allHosts(operation.inventory());
+  if (!locks.empty()) operation.fleet.begin(hosts, Need::kShim);
+  std::vector<ServiceName> settled;
+  for (const LockState& lock : locks) {
+    const ServiceName service(lock.service);
+    ChangeRequest change{action, {service}, Millis(0), "", false, true};
+    const auto done = runChange(operation, change, [&](Change& begun) -> Result<ChangeEnd> {
+      CCTL_CHECK(stopLeftovers(operation, begun.lease(service), service, hosts, Keep::kPublished));
+      CCTL_CHECK(settleUnfinished(operation, service));
+      return ChangeEnd();
+    });
+    if (done) settled.push_back(service);
+    if (!done && done.error().code != Code::kLocked) return fail(done.error());
+  }
+  return settled;
+}
+
 Result<void> settleUnfinished(Operation& operation, const ServiceName& service) {
   CCTL_TRY(const Desired desired, readDesired(operation.registers, service));
   if (desired.rolling_to.empty()) return {};
-  CCTL_TRY(const bool undone, allRun(operation, service, desired));
-  if (!undone || desired.version.empty()) {
-    operation.events.warning(
-        service.str(),
-        fmt::format("a roll-out of {0} by {1} did not end; finish it with 'clusterctl deploy {2} "
-                    "{0}', or deploy another version",
-                    desired.rolling_to, desired.rolling_by, service));
+  CCTL_TRY(const bool settled, allRun(operation, service, desired));
+  const std::string what = fmt::format("the roll-out of {} by {} that did not end",
+                                       desired.rolling_to, desired.rolling_by);
+  if (!settled) {
+    operation.events.warning(service.str(),
+                             fmt::format("{0} is still there in part; finish it with 'clusterctl "
+                                         "deploy {1} {2}', or deploy another version",
+                                         what, service, desired.rolling_to));
     return {};
   }
-  operation.events.warning(service.str(),
-                           fmt::format("the roll-out of {} by {} that did not end is undone: {} "
-                                       "runs everywhere",
-                                       desired.rolling_to, desired.rolling_by, desired.version));
+  operation.events.warning(
+      service.str(), desired.version.empty() ? what + " is undone: nothing of it runs"
+                     : desired.version == desired.rolling_to
+                         ? what + " is done: it runs everywhere"
+                         : fmt::format("{} is undone: {} runs everywhere", what, desired.version));
   CCTL_CHECK(updateDesired(operation.registers, service, [](Desired& now) {
     now.rolling_to.clear();
     now.rolling_by.clear();
+    if (now.version.empty()) now.placement.clear();
   }));
   return {};
 }

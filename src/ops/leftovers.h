@@ -33,4 +33,15 @@ enum class Keep { kPublished, kCurrentOnly };
 // runs the version from before, else says what ends it.
 [[nodiscard]] Result<void> settleUnfinished(Operation& operation, const ServiceName& service);
 
+// Whose lock was left behind, on record in the registry.
+[[nodiscard]] Result<std::vector<LockState>> findLeftBehind(Operation& operation);
+
+// For commands that found nothing else to do. Takes those locks as the next change of each service
+// would: what was begun goes into the history as interrupted, what it left running beside what
+// should is stopped, and a roll-out that did not end is settled. `action` is the command, for the
+// history. Returns the services; hosts are told by the caller. One that somebody else takes first
+// is left to him.
+[[nodiscard]] Result<std::vector<ServiceName>> settleLeftBehind(Operation& operation,
+                                                                const std::string& action);
+
 }  // namespace cctl::ops

@@ -41,8 +41,7 @@ Result<uint64_t> readIncarnation(registry::Registers& registers) {
 }
 
 bool isFree(const std::optional<LockState>& lock, const LockRequest& request) {
-  return !lock || request.force || lock->expired() ||
-         holderIsGone(lock->holder.identity, request.holder.identity);
+  return !lock || request.force || isLeftBehind(*lock, request.holder.identity);
 }
 
 // The revision at which the lock is ours, or nothing when somebody was faster. A write without an
@@ -64,6 +63,10 @@ Result<std::optional<uint64_t>> tryTake(registry::Registers& registers, const Lo
 bool holderIsGone(const Identity& holder, const Identity& us) {
   if (holder.machine != us.machine || holder.boot_id != us.boot_id) return false;
   return ::kill(holder.pid, 0) != 0 && errno == ESRCH;
+}
+
+bool isLeftBehind(const LockState& lock, const Identity& us) {
+  return lock.expired() || holderIsGone(lock.holder.identity, us);
 }
 
 Error heldBySomebody(const LockState& lock) {

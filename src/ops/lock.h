@@ -52,6 +52,8 @@ Error heldBySomebody(const LockState& lock);
 // A process of this machine and boot that is no more cannot act any more either: no need to wait
 // for its lease to run out.
 bool holderIsGone(const Identity& holder, const Identity& us);
+// Left behind: free for whoever comes next.
+bool isLeftBehind(const LockState& lock, const Identity& us);
 
 // How a lock is taken.
 struct LockRequest {

@@ -5,6 +5,7 @@
 #include "model/dependency_graph.h"
 #include "model/spec.h"
 #include "ops/change.h"
+#include "ops/leftovers.h"
 #include "ops/release_source.h"
 #include "ops/specs.h"
 #include "ops/sync.h"
@@ -59,9 +60,8 @@ Result<std::optional<Inventory>> asDeployed(Operation& operation, const ServiceM
   CCTL_TRY(const Manifest* manifest, inventory.service(moves.service.str()));
   if (moves.spec.empty() || moves.spec == specDigest(inventory, *manifest, moves.version))
     return std::optional<Inventory>();
-  std::vector<HostName> hosts;  // where it runs is where its spec most likely is
-  for (const Move& move : moves.moves) hosts.push_back(move.from);
-  for (const HostName& host : allHosts(inventory)) hosts.push_back(host);
+  CCTL_TRY(const Desired desired, readDesired(operation.registers, moves.service));
+  const std::vector<HostName> hosts = hostsToAsk(inventory, desired);
   operation.fleet.begin(hosts, Need::kShim);
   auto spec = fetchSpec(operation, moves.service, moves.spec, hosts);
   if (!spec)
@@ -98,8 +98,8 @@ Result<MigrateOutcome> carryOutAll(Operation& operation, const MoveSettings& set
   std::vector<std::optional<Inventory>> as_deployed;
   for (const ServiceMoves& moves : services) {
     CCTL_TRY(as_deployed.emplace_back(), asDeployed(operation, moves));
-    CCTL_TRY(releases.emplace_back(), loadRelease(operation.inventory(), moves.service,
-                                                  moves.version, SystemClock().wall()));
+    CCTL_TRY(releases.emplace_back(),
+             bringRelease(operation, moves.service, moves.version, settings.dry_run));
   }
   for (const ServiceMoves& moves : services)
     if (settings.dry_run) CCTL_CHECK(checkUnlocked(operation, {moves.service}, settings.lock_wait));
@@ -159,6 +159,13 @@ Result<Move> planMove(MoveInput& input, const Placed& placed, const std::optiona
   return move;
 }
 
+// The work itself is done: this can be done by the next command, too.
+void endLeftBehind(Operation& operation, const std::string& action) {
+  if (const auto settled = settleLeftBehind(operation, action); !settled)
+    operation.events.warning(
+        "", "what earlier operations left was not settled: " + settled.error().message);
+}
+
 // ---- drain -------------------------------------------------------------------------------------
 
 class Drain {
@@ -183,8 +190,10 @@ class Drain {
                                             outcome_.moved.error->message, request_.host,
                                             unmarked.error().message)};
     // Else what was moved or stopped has done so.
-    if (outcome_.moved.services.empty() && outcome_.stopped.empty())
+    if (outcome_.moved.services.empty() && outcome_.stopped.empty()) {
+      endLeftBehind(operation_, "drain");
       outcome_.moved.missed = tellEveryHost(operation_);
+    }
     return std::move(outcome_);
   }
 

@@ -196,6 +196,28 @@ void pushHostSettings(Operation& operation, const std::vector<HostName>& hosts) 
   }
 }
 
+std::map<HostName, std::vector<std::string>> settingsBehind(
+    Operation& operation, const std::vector<HostConnection*>& hosts) {
+  const Inventory& inventory = operation.inventory();
+  ssh::FanOutOptions options;
+  options.forks = operation.fleet.forks();
+  const auto replies = ssh::forEachHost<protocol::SettingsReply>(
+      hosts.size(), options, [&](size_t i) -> Result<protocol::SettingsReply> {
+        return hosts[i]->shim->call<protocol::SettingsReply>(
+            protocol::SettingsRequest{}, Deadline::in(kRequestTimeout), operation.cancel);
+      });
+  std::map<HostName, std::vector<std::string>> behind;
+  for (size_t i = 0; i < hosts.size(); ++i) {
+    if (!replies[i]) continue;
+    const HostName& name = hosts[i]->name;
+    if (replies[i]->hooks != encodeHooks(inventory.alerts).hooks)
+      behind[name].emplace_back("alerts");
+    if (replies[i]->views != encodeViews(inventory.views, name).views)
+      behind[name].emplace_back("views");
+  }
+  return behind;
+}
+
 Result<void> pauseFor(Millis duration, const CancelToken* cancel) {
   const Deadline end = Deadline::in(duration);
   while (!end.passed()) {

@@ -76,6 +76,11 @@ constexpr size_t kAnyNumber = SIZE_MAX;
 // that did not take them: they never fail an operation.
 void pushHostSettings(Operation& operation, const std::vector<HostName>& hosts);
 
+// What of them these hosts have not as the inventory wants it: "alerts", "views". A host that
+// cannot tell is left out.
+std::map<HostName, std::vector<std::string>> settingsBehind(
+    Operation& operation, const std::vector<HostConnection*>& hosts);
+
 // Blocks for `duration`; kCancelled when the token is set first.
 [[nodiscard]] Result<void> pauseFor(Millis duration, const CancelToken* cancel);
 

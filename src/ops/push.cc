@@ -74,6 +74,28 @@ void sendSignatures(Operation& operation, HostConnection& host, const ReleaseSou
                                      request.version, kept.error().message));
 }
 
+// All hosts at once; one error for all that failed.
+Result<void> onEach(Operation& operation, const std::vector<HostConnection*>& hosts,
+                    const std::function<Result<void>(HostConnection&)>& bring) {
+  ssh::FanOutOptions options;
+  options.forks = operation.fleet.forks();
+  options.cancel = operation.cancel;
+  const auto results = ssh::forEachHost<protocol::Empty>(hosts.size(), options,
+                                                         [&](size_t i) -> Result<protocol::Empty> {
+                                                           CCTL_CHECK(bring(*hosts[i]));
+                                                           return protocol::Empty{};
+                                                         });
+  HostErrors errors;
+  for (size_t i = 0; i < hosts.size(); ++i)
+    if (!results[i]) errors.emplace(hosts[i]->name, results[i].error());
+  if (errors.empty()) return {};
+  if (errors.begin()->second.code == Code::kCancelled) return fail(errors.begin()->second);
+  std::string text =
+      "nothing was started or stopped: the release could not be brought to every host";
+  for (const auto& [name, error] : errors) text += "\n  " + error.message;
+  return fail(errors.begin()->second.code, "{}", text);
+}
+
 }  // namespace
 
 Result<PushOutcome> pushRelease(HostConnection& host, const ReleaseSource& release,
@@ -110,31 +132,24 @@ Result<void> checkHostFits(HostConnection& host, const ReleaseInfo& info,
   return fail(Code::kRefused, "{}", text);
 }
 
+Result<void> checkHostsFit(Operation& operation, const ReleaseInfo& info,
+                           const std::vector<HostConnection*>& hosts) {
+  return onEach(operation, hosts,
+                [&](HostConnection& host) { return checkHostFits(host, info, operation.cancel); });
+}
+
 Result<void> pushToAll(Operation& operation, const ReleaseSource& release,
                        const std::vector<HostConnection*>& hosts) {
-  ssh::FanOutOptions options;
-  options.forks = operation.fleet.forks();
-  options.cancel = operation.cancel;
-  const auto results =
-      ssh::forEachHost<PushOutcome>(hosts.size(), options, [&](size_t i) -> Result<PushOutcome> {
-        CCTL_CHECK(checkHostFits(*hosts[i], release.info, operation.cancel));
-        auto outcome = pushRelease(*hosts[i], release, operation.cancel);
-        if (outcome && outcome->installed)
-          operation.events.step(hosts[i]->name.str(),
-                                fmt::format("{} {} installed, {} sent", release.info.service,
-                                            release.info.version, humanSize(outcome->sent)));
-        if (outcome) sendSignatures(operation, *hosts[i], release);
-        return outcome;
-      });
-  HostErrors errors;
-  for (size_t i = 0; i < hosts.size(); ++i)
-    if (!results[i]) errors.emplace(hosts[i]->name, results[i].error());
-  if (errors.empty()) return {};
-  if (errors.begin()->second.code == Code::kCancelled) return fail(errors.begin()->second);
-  std::string text =
-      "nothing was started or stopped: the release could not be brought to every host";
-  for (const auto& [name, error] : errors) text += "\n  " + error.message;
-  return fail(errors.begin()->second.code, "{}", text);
+  return onEach(operation, hosts, [&](HostConnection& host) -> Result<void> {
+    CCTL_CHECK(checkHostFits(host, release.info, operation.cancel));
+    CCTL_TRY(const PushOutcome pushed, pushRelease(host, release, operation.cancel));
+    if (pushed.installed)
+      operation.events.step(host.name.str(),
+                            fmt::format("{} {} installed, {} sent", release.info.service,
+                                        release.info.version, humanSize(pushed.sent)));
+    sendSignatures(operation, host, release);
+    return {};
+  });
 }
 
 }  // namespace cctl::ops

@@ -14,6 +14,8 @@ struct ReleaseSource {
   std::function<Result<Fd>(const FileEntry&)> open;
   std::vector<std::string> signers{};     // who signed it off, as allowed_signers names them
   std::vector<std::string> signatures{};  // texts of those that are over exactly this
+  // Enough to plan with: what it holds and needs is not known.
+  bool isDigestOnly() const { return !open; }
 };
 
 struct PushOutcome {
@@ -30,6 +32,10 @@ struct PushOutcome {
 // says now. kRefused with every reason when not.
 [[nodiscard]] Result<void> checkHostFits(HostConnection& host, const ReleaseInfo& info,
                                          const CancelToken* cancel);
+
+// The same of all of these hosts at once; the error names every host that it does not fit.
+[[nodiscard]] Result<void> checkHostsFit(Operation& operation, const ReleaseInfo& info,
+                                         const std::vector<HostConnection*>& hosts);
 
 // Both, on all of these hosts at once, and the signatures, so that whoever fetches the release from
 // one of them has its sign-off, too; a host that does not keep those is warned of. The error names

@@ -89,6 +89,24 @@ JsonText encodeEndpoints(std::vector<Endpoint> endpoints) {
   return {dumpJson(json)};
 }
 
+Result<std::string> releaseDigestIn(const protocol::RegisterValue& value) {
+  CCTL_TRY(const Json json, parseJson(value.value.text));
+  CCTL_CHECK(checkFormat(json, "release"));
+  return json.value("digest", std::string());
+}
+
+// What release/S/V is to be for this content.
+Result<JsonText> agreedRelease(const protocol::RegisterValue& value, const ServiceName& service,
+                               const Version& version, const std::string& digest) {
+  const JsonText wanted{dumpJson(Json{{"format", kFormat}, {"digest", digest}})};
+  if (value.value.isNull() || value.value == wanted) return wanted;
+  CCTL_TRY(const std::string first, releaseDigestIn(value));
+  return fail(Code::kRefused,
+              "{} {} was first deployed with other content than this release (registry: sha256 {}, "
+              "here: sha256 {}); a version never changes: add it under a new version",
+              service, version, first, digest);
+}
+
 }  // namespace
 
 void recordGood(Desired& desired, GoodSpec good) {
@@ -302,28 +320,26 @@ Result<std::set<HostName>> readDrained(registry::Registers& registers) {
 
 Result<void> fixReleaseDigest(registry::Registers& registers, const ServiceName& service,
                               const Version& version, const std::string& digest) {
-  const auto next = [&](const protocol::RegisterValue& value) -> Result<JsonText> {
-    const JsonText wanted{dumpJson(Json{{"format", kFormat}, {"digest", digest}})};
-    if (value.value.isNull() || value.value == wanted) return wanted;
-    return fail(
-        Code::kRefused,
-        "{} {} was first deployed with other content than this release (registry: {}, here: "
-        "sha256 {}); a version never changes: add it under a new version",
-        service, version, value.value.text, digest);
-  };
-  CCTL_CHECK(registry::update(registers, releaseKey(service, version), next));
+  CCTL_CHECK(registry::update(registers, releaseKey(service, version),
+                              [&](const protocol::RegisterValue& value) {
+                                return agreedRelease(value, service, version, digest);
+                              }));
+  return {};
+}
+
+Result<void> checkReleaseDigest(registry::Registers& registers, const ServiceName& service,
+                                const Version& version, const std::string& digest) {
+  CCTL_TRY(const protocol::RegisterValue value, registers.read(releaseKey(service, version)));
+  CCTL_CHECK(agreedRelease(value, service, version, digest));
   return {};
 }
 
 Result<std::optional<std::string>> readReleaseDigest(registry::Registers& registers,
                                                      const ServiceName& service,
                                                      const Version& version) {
-  CCTL_TRY(const protocol::RegisterValue value,
-           registers.read(fmt::format("release/{}/{}", service, version)));
+  CCTL_TRY(const protocol::RegisterValue value, registers.read(releaseKey(service, version)));
   if (value.value.isNull()) return std::nullopt;
-  CCTL_TRY(const Json json, parseJson(value.value.text));
-  CCTL_CHECK(checkFormat(json, "release"));
-  return json.value("digest", std::string());
+  return releaseDigestIn(value);
 }
 
 }  // namespace cctl::ops

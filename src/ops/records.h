@@ -104,6 +104,10 @@ JsonText encodeHostMark(const HostMark& mark);
 [[nodiscard]] Result<void> fixReleaseDigest(registry::Registers& registers,
                                             const ServiceName& service, const Version& version,
                                             const std::string& digest);
+// For dry runs: the refusal alone.
+[[nodiscard]] Result<void> checkReleaseDigest(registry::Registers& registers,
+                                              const ServiceName& service, const Version& version,
+                                              const std::string& digest);
 
 // nullopt: never deployed.
 [[nodiscard]] Result<std::optional<std::string>> readReleaseDigest(registry::Registers& registers,

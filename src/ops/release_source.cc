@@ -2,6 +2,9 @@
 
 #include <memory>
 
+#include "base/temp_dir.h"
+#include "ops/records.h"
+#include "ops/specs.h"
 #include "release/release_store.h"
 
 namespace cctl::ops {
@@ -13,6 +16,16 @@ Result<ReleaseInfo> loadUnchanged(const release::ReleaseStore& store, const Serv
   auto info = store.load(service, version);
   if (!info && info.error().code == Code::kCorrupt) info.error().code = Code::kRefused;
   return info;
+}
+
+// From where it is placed, or else from anywhere.
+Result<void> fetchDeployed(Operation& operation, const release::ReleaseStore& store,
+                           const ServiceName& service, const Version& version,
+                           const std::string& digest) {
+  CCTL_TRY(const Desired desired, readDesired(operation.registers, service));
+  const std::vector<HostName> hosts = hostsToAsk(operation.inventory(), desired);
+  operation.fleet.begin(hosts, Need::kShim);
+  return fetchRelease(operation, store, service, version, digest, hosts);
 }
 
 }  // namespace
@@ -34,6 +47,31 @@ Result<ReleaseSource> loadRelease(const Inventory& inventory, const ServiceName&
   for (const release::SignatureVerdict& signature : signed_off.signatures)
     if (signature.genuine) source.signatures.push_back(signature.text);
   return source;
+}
+
+Result<ReleaseSource> bringRelease(Operation& operation, const ServiceName& service,
+                                   const Version& version, bool dry_run) {
+  const Inventory& inventory = operation.inventory();
+  const WallTime now = SystemClock().wall();
+  auto local = loadRelease(inventory, service, version, now);
+  if (local || local.error().code != Code::kNotFound) return local;
+  CCTL_TRY(const std::optional<std::string> digest,
+           readReleaseDigest(operation.registers, service, version));
+  if (!digest) return local;
+  if (!dry_run) {
+    const release::ReleaseStore store(inventory.releases);
+    CCTL_CHECK(fetchDeployed(operation, store, service, version, *digest));
+    return loadRelease(inventory, service, version, now);
+  }
+  operation.events.step("", fmt::format("{} {} is not in the local store: it would be fetched from "
+                                        "a host, and is looked at for now",
+                                        service, version));
+  CCTL_TRY(const TempDir temporary, TempDir::create("clusterctl-look"));
+  Inventory elsewhere = inventory;
+  elsewhere.releases = temporary.path();
+  CCTL_CHECK(
+      fetchDeployed(operation, release::ReleaseStore(temporary.path()), service, version, *digest));
+  return loadRelease(elsewhere, service, version, now);
 }
 
 Result<release::SignOffVerdict> judgeSignOff(const Inventory& inventory,

@@ -1,4 +1,4 @@
-// A release of the local store, fit to be pushed.
+// A release, fit to be pushed: of the local store, or brought into it from a host.
 #pragma once
 
 #include <string>
@@ -15,6 +15,13 @@ namespace cctl::ops {
 [[nodiscard]] Result<ReleaseSource> loadRelease(const Inventory& inventory,
                                                 const ServiceName& service, const Version& version,
                                                 WallTime now);
+
+// The same for what was deployed under this version at some time: what the store lacks is fetched
+// into it from a host that has it, and checked by the digest in the registry. A dry run fetches it
+// to where it is gone again when this returns: it has been judged as the real run would, and its
+// files cannot be opened.
+[[nodiscard]] Result<ReleaseSource> bringRelease(Operation& operation, const ServiceName& service,
+                                                 const Version& version, bool dry_run);
 
 // Every signature of the release, judged by the inventory's `sign_off`; nothing is refused.
 // kBadInput when allowed_signers cannot be read.

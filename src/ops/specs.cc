@@ -1,17 +1,17 @@
 #include "ops/specs.h"
 
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <set>
 
 #include "base/digest.h"
 #include "base/file.h"
+#include "base/temp_dir.h"
 #include "base/text.h"
-#include "release/release_store.h"
 #include "release/sshsig.h"
 #include "transport/fan_out.h"
 
@@ -39,27 +39,6 @@ Result<T> fromAny(Operation& operation, const std::vector<HostName>& hosts, std:
   return fail(Code::kNotFound, "{} is on none of the {} that can be reached", what,
               counted(reached, "host"));
 }
-
-// A directory that is gone with this.
-class TempDir {
- public:
-  TempDir() {
-    const char* base = ::getenv("TMPDIR");
-    path_ = std::string(base && *base ? base : "/tmp") + "/clusterctl-fetch-XXXXXX";
-    if (::mkdtemp(path_.data()) == nullptr) path_.clear();
-  }
-  ~TempDir() {
-    if (path_.empty()) return;
-    // What stays behind is in the directory for temporary files.
-    [[maybe_unused]] const auto removed = removeTree(path_);
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 // Only names inside; the store checks again what it takes.
 bool isInside(const std::string& path) {
@@ -155,6 +134,17 @@ Result<void> pushSpec(Operation& operation, const ServiceName& service, const st
               error.message);
 }
 
+std::vector<HostName> hostsToAsk(const Inventory& inventory, const Desired& desired) {
+  std::vector<HostName> hosts;
+  const auto add = [&](const HostName& host) {
+    if (inventory.findHost(host) && std::find(hosts.begin(), hosts.end(), host) == hosts.end())
+      hosts.push_back(host);
+  };
+  for (const auto& [index, host] : desired.placement) add(HostName(host));
+  for (const HostName& host : allHosts(inventory)) add(host);
+  return hosts;
+}
+
 Result<Spec> fetchSpec(Operation& operation, const ServiceName& service, const std::string& digest,
                        const std::vector<HostName>& hosts) {
   const auto ask = [&](HostConnection& host) -> Result<protocol::SpecText> {
@@ -178,17 +168,16 @@ Inventory withSpec(const Inventory& inventory, Spec spec) {
   return then;
 }
 
-Result<void> fetchRelease(Operation& operation, const ServiceName& service, const Version& version,
+Result<void> fetchRelease(Operation& operation, const release::ReleaseStore& store,
+                          const ServiceName& service, const Version& version,
                           const std::string& digest, const std::vector<HostName>& hosts) {
-  const TempDir temporary;
-  if (temporary.path().empty()) return failErrno(errno, "cannot make a temporary directory");
+  CCTL_TRY(const TempDir temporary, TempDir::create("clusterctl-fetch"));
   const std::string directory = temporary.path() + "/release";
   operation.events.phase(fmt::format("fetching {} {} from a host that has it", service, version));
   CCTL_CHECK(fromAny<bool>(operation, hosts, fmt::format("{} {}", service, version),
                            [&](HostConnection& host) {
                              return fetchAll(operation, host, service, version, digest, directory);
                            }));
-  const release::ReleaseStore store(operation.inventory().releases);
   CCTL_TRY(const release::AddOutcome added,
            store.add(service, version, directory, {SystemClock().wall(), operation.cancel}));
   if (added.release.digest != digest)

@@ -5,6 +5,7 @@
 #include "base/digest.h"
 #include "ops/dependants.h"
 #include "ops/history.h"
+#include "ops/leftovers.h"
 #include "ops/probe.h"
 #include "ops/registry_care.h"
 #include "transport/fan_out.h"
@@ -267,7 +268,7 @@ HostErrors tellEveryHost(Operation& operation) {
   if (!missed)
     operation.events.warning("", "the endpoints were not pushed: " + missed.error().message);
   pushHostSettings(operation, hosts);
-  refreshStale(operation);
+  refreshStale(operation, false);
   return missed ? std::move(*missed) : HostErrors();
 }
 
@@ -287,19 +288,26 @@ Result<SyncOutcome> syncAll(Operation& operation, registry::QuorumRegisters& reg
     CCTL_CHECK(registers.changeMembers({}));
     CCTL_TRY(outcome.settled, registers.settle());
   }
+  if (dry_run) {
+    CCTL_TRY(const auto left, findLeftBehind(operation));
+    for (const LockState& lock : left) outcome.taken_over.emplace_back(lock.service);
+  } else {
+    CCTL_TRY(outcome.taken_over, settleLeftBehind(operation, "sync"));
+  }
   HostErrors unreachable;
   const auto connections = connectedOf(operation.fleet, hosts, unreachable);
   CCTL_TRY(outcome.reconciled, reconcileHeld(operation, connections, dry_run));
   CCTL_TRY(outcome.changed, commitHealth(operation, connections, dry_run));
   CCTL_TRY(const AllEndpoints all, readAllEndpoints(operation.registers));
   findBehind(operation, connections, all, outcome);
+  outcome.settings = settingsBehind(operation, connections);
   if (dry_run) {
     outcome.missed = std::move(unreachable);
-    return outcome;
+  } else {
+    CCTL_TRY(outcome.missed, pushNames(operation, {}, hosts));
+    pushHostSettings(operation, hosts);
   }
-  CCTL_TRY(outcome.missed, pushNames(operation, {}, hosts));
-  pushHostSettings(operation, hosts);
-  refreshStale(operation);
+  outcome.dependants = refreshStale(operation, dry_run);
   return outcome;
 }
 

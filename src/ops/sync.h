@@ -13,16 +13,17 @@ struct SyncOutcome {
   std::vector<std::string> changed;     // instances whose health was committed: "web/0 unhealthy"
   std::vector<std::string> reconciled;  // "web/0 stopped by alice@ws1": ordered without a quorum
   std::map<HostName, size_t> behind;    // services whose names a host lacked, and has now
-  HostErrors missed;                    // hosts that could not be told
-  bool isQuiet() const {
-    return settled == 0 && changed.empty() && reconciled.empty() && behind.empty();
-  }
+  std::vector<ServiceName> taken_over;  // whose lock an operation had left that did not end
+  std::map<HostName, std::vector<std::string>> settings;  // "alerts", "views" that a host lacked
+  std::vector<InstanceId> dependants;  // whose configs had older endpoints of others
+  HostErrors missed;                   // hosts that could not be told
 };
 
 // Finishes writes that were accepted and not committed, and a change of members that was begun;
+// takes over the locks of operations that did not end, and settles what they left;
 // commits what the shims say of the health of what is published; tells every host the names, hooks
 // and views. Errors: kNoQuorum. Hosts that cannot be reached are data. A dry run looks, and says
-// what of this it would do; which alerts, views and dependants are behind it cannot tell.
+// what of this it would do.
 [[nodiscard]] Result<SyncOutcome> syncAll(Operation& operation,
                                           registry::QuorumRegisters& registers, bool dry_run);
 

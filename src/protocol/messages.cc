@@ -264,6 +264,8 @@ CCTL_FIELDS(View) {
   v.maybe("labels", m.labels), v.maybe("reload", m.reload);
 }
 CCTL_FIELDS(ViewsRequest) { v("views", m.views); }
+CCTL_FIELDS(SettingsRequest) {}
+CCTL_FIELDS(SettingsReply) { v("hooks", m.hooks), v("views", m.views); }
 CCTL_FIELDS(NamedService) {
   v("service", m.service), v("revision", m.revision), v("endpoints", m.endpoints);
 }
@@ -374,6 +376,7 @@ CCTL_REQUEST(DoctorRequest, "doctor")
 CCTL_REQUEST(ConnectionsRequest, "connections")
 CCTL_REQUEST(HooksRequest, "hooks")
 CCTL_REQUEST(ViewsRequest, "views")
+CCTL_REQUEST(SettingsRequest, "settings")
 CCTL_REQUEST(AcceptorRequest, "acceptor")
 CCTL_REQUEST(NamesPushRequest, "names-push")
 CCTL_REQUEST(NamesRequest, "names")
@@ -405,6 +408,7 @@ CCTL_VALUE(Core)
 CCTL_VALUE(DoctorReply)
 CCTL_VALUE(TcpConnection)
 CCTL_VALUE(ConnectionsReply)
+CCTL_VALUE(SettingsReply)
 CCTL_VALUE(AcceptorReply)
 CCTL_VALUE(NamedService)
 CCTL_VALUE(NamesReply)

@@ -598,6 +598,13 @@ struct ViewsRequest {
   std::vector<View> views;
 };  // → Empty
 
+// What the two requests above have brought last.
+struct SettingsRequest {};
+struct SettingsReply {
+  std::vector<Hook> hooks;
+  std::vector<View> views;
+};
+
 // ---- registers -------------------------------------------------------------------------------
 
 // What registry::Registers answers: made by a proposer of what acceptors say (acceptor.h).

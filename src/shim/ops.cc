@@ -83,6 +83,7 @@ Ops::Ops(Host& host, Supervisor& supervisor, Acceptor& acceptor, Names& names, S
   add(&Ops::connections);
   add(&Ops::hooks);
   add(&Ops::views);
+  add(&Ops::settings);
   add(&Ops::acceptor);
   add(&Ops::namesPush);
   add(&Ops::names);
@@ -355,6 +356,11 @@ Kept Ops::views(const ViewsRequest& request, const Responder& responder) {
     responder.error(replaced.error());
   else
     responder.reply(encodeReply(Empty{}));
+  return nullptr;
+}
+
+Kept Ops::settings(const SettingsRequest&, const Responder& responder) {
+  responder.reply(encodeReply(SettingsReply{hooks_.hooks(), views_.views()}));
   return nullptr;
 }
 

@@ -68,6 +68,7 @@ class Ops {
   std::shared_ptr<Request> connections(const protocol::ConnectionsRequest&, const Responder&);
   std::shared_ptr<Request> hooks(const protocol::HooksRequest&, const Responder&);
   std::shared_ptr<Request> views(const protocol::ViewsRequest&, const Responder&);
+  std::shared_ptr<Request> settings(const protocol::SettingsRequest&, const Responder&);
   std::shared_ptr<Request> acceptor(const protocol::AcceptorRequest&, const Responder&);
   std::shared_ptr<Request> namesPush(const protocol::NamesPushRequest&, const Responder&);
   std::shared_ptr<Request> names(const protocol::NamesRequest&, const Responder&);

@@ -249,9 +249,12 @@ class Connector {
                                  before->fingerprint(), before->type, false};
       return fail(hostKeyError(changed, target_.name, knownName(), knownPort(), key, file));
     }
-    CCTL_CHECK(appendKnownHost(file, knownName(), knownPort(), key, host_.hash_known_hosts));
+    const bool dry_run = shared_.policy.dry_run;
+    if (!dry_run)
+      CCTL_CHECK(appendKnownHost(file, knownName(), knownPort(), key, host_.hash_known_hosts));
     shared_.accept(known_as, key);
-    shared_.notice(fmt::format("{}: added the host key of {} to {}: {} {}", target_.name, known_as,
+    shared_.notice(fmt::format("{}: {} the host key of {} to {}: {} {}", target_.name,
+                               dry_run ? "would add" : "added", known_as,
                                file.empty() ? "no file" : file, key.type, key.fingerprint()));
     return {};
   }

@@ -17,6 +17,7 @@ using PassphrasePrompt = std::function<std::optional<std::string>(const std::str
 
 struct SshPolicy {
   bool accept_new = false;             // --accept-new: keys of unknown hosts are added
+  bool dry_run = false;                // accepted keys hold for this run, and are written nowhere
   PassphrasePrompt passphrase_prompt;  // empty: there is no terminal
   std::function<void(const std::string&)> on_notice;  // e.g. a key that was added; thread-safe
   int max_per_jump_host = 8;  // connections being made at one time through one jump host

@@ -117,6 +117,43 @@ class ChangeTest(SharedCluster):
         self.assertEqual(self.c.versions("left"), ["1.0.0", "1.0.0"])
         self.assertNotIn("did not end", self.c.run("status", "left").stdout)
 
+    def test_an_apply_with_nothing_to_do_ends_what_a_killed_one_left(self):
+        self.deployed("ends")
+        self.c.append("services/ends.yaml", "env: {A: b}\n")
+        # All is done but for the record.
+        _, done = self.c.run_faulty(1, "kill", "apply", "ends", name="record")
+        self.assertEqual(done.returncode, -9)
+        plan = self.c.run("plan", "ends").stdout
+        self.assertIn("ends: an operation that did not end left its lock", plan)
+        self.assertIn("plan: nothing to do", plan)
+        self.assertIsNotNone(self.lock_of("ends"))
+        dry = self.c.run("apply", "ends", "--dry-run").stdout
+        self.assertIn("what was left would be brought to its end", dry)
+        self.assertIsNotNone(self.lock_of("ends"))
+        before = self.pids("ends")
+        done = self.c.run("apply", "ends")
+        self.assertIn("took over the lock that was left behind by", done.stderr)
+        self.assertIn("finishing after a roll-out of 1.0.0", done.stderr)
+        self.assertIsNone(self.lock_of("ends"))
+        self.assertEqual(self.pids("ends"), before)
+        self.assertEqual([e["outcome"] for e in self.history_of("ends")], ["done", "interrupted", "done"])
+        self.assertNotIn("did not end", self.c.run("status", "ends").stdout)
+        # What runs now is what a roll-back would come from.
+        self.assertIn("ends 1.0.0: 2 of 2 instances ready", self.c.run("rollback", "ends").stdout)
+        self.assertNotIn("A", self.c.get(self.c.endpoints("ends")[0])[1]["env"])
+
+    def test_a_first_deploy_that_was_killed_is_told_by_apply(self):
+        self.c.web("first")
+        self.c.release("first", "1.0.0")
+        self.c.run_faulty(1, "kill", "deploy", "first", "1.0.0", name="publish")
+        done = self.c.run("apply", "first")
+        self.assertIn("took over the lock", done.stderr)
+        self.assertIn("finish it with 'clusterctl deploy first 1.0.0'", done.stdout)
+        self.assertIsNone(self.lock_of("first"))
+        self.assertIn("finish it with", self.c.run("apply", "first").stdout)
+        self.c.run("deploy", "first", "1.0.0")
+        self.assertEqual(self.c.versions("first"), ["1.0.0", "1.0.0"])
+
     def test_a_paused_owner_cannot_act_when_it_wakes(self):
         self.deployed("paused", start_timeout="120s")
         process = self.hung_deploy("paused")

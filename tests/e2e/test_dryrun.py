@@ -1,6 +1,7 @@
 """--dry-run: every command that changes something takes it, says what it would do, and does nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import unittest
@@ -134,6 +135,73 @@ class DryRunTest(SharedCluster):
         self.c.run("retire", "slow", "-y")
         os.unlink(f"{self.c.inventory}/services/slow.yaml")
 
+    def test_a_release_that_does_not_fit_a_host_is_refused(self):
+        self.c.release("web", "3.0.0", {"bin/server": "#!/opt/there/is/none\n"})
+        for more in (["--dry-run"], []):
+            done = self.c.run("deploy", "web", "3.0.0", *more, check=77)
+            for host in ("host1", "host2"):
+                self.assertIn(f"{host}: web 3.0.0 cannot run there", done.stderr)
+            self.assertIn("/opt/there/is/none", done.stderr)
+
+    def test_a_version_with_other_content_is_refused(self):
+        kept = os.path.join(self.c.directory, "releases", "web", "1.0.0")
+        os.rename(kept, kept + ".kept")
+        try:
+            self.c.release("web", "1.0.0", {"bin/server": "#!/bin/sh\n"})
+            for more in (["--dry-run"], []):
+                done = self.c.run("deploy", "web", "1.0.0", *more, check=77)
+                self.assertIn("first deployed with other content", done.stderr)
+        finally:
+            shutil.rmtree(kept)
+            os.rename(kept + ".kept", kept)
+
+    def test_apply_checks_what_it_would_push(self):
+        store = os.path.join(self.c.directory, "releases")
+        program = os.path.join(store, "web", "1.1.0", "files", "bin", "server")
+        with open(program) as file:
+            text = file.read()
+        os.chmod(program, 0o755)
+        with open(program, "a") as file:
+            file.write("# changed\n")
+        try:
+            for more in (["--dry-run"], []):
+                self.assertIn("not what was added", self.c.run("apply", *more, check=77).stderr)
+        finally:
+            with open(program, "w") as file:
+                file.write(text)
+            os.chmod(program, 0o555)
+
+    def test_sync_tells_what_is_behind(self):
+        """Alerts, views, and configs that follow other services."""
+        self.assertEqual(self.c.json("sync", "--dry-run")["settings"], {})
+        self.c.template("user.mustache", "{{#services.web}}{{address}}:{{port.main}}\n{{/services.web}}")
+        self.c.web("user", place="{hosts: [host3]}", more="depends_on: [web]\non_change: {web: reload}\n")
+        self.c.edit("user", "app.conf.mustache", "user.mustache")
+        self.c.release("user", "1.0.0")
+        self.c.run("deploy", "user", "1.0.0")
+        with open(f"{self.c.inventory}/cluster.yaml") as file:
+            before = file.read()
+        # Killed between the new endpoints and those who follow them.
+        _, done = self.c.run_faulty(1, "kill", "stop", "-y", "web/0", name="dependants")
+        self.assertEqual(done.returncode, -9)
+        self.c.append("cluster.yaml", "\nalerts: [{on: [crash], host_exec: [/bin/true]}]\n"
+                                      "views: [{plain: web.txt, service: web, hosts: host2}]\n")
+        dry = self.c.json("sync", "--dry-run")
+        self.assertEqual(dry["settings"], {"host1": ["alerts"], "host2": ["alerts", "views"], "host3": ["alerts"]})
+        self.assertEqual((dry["dependants"], dry["taken_over"]), (["user/0"], ["web"]))
+        self.assertIn("host2: alerts and views would be brought up to date", self.c.run("sync", "--dry-run").stdout)
+        done = self.c.run("sync")
+        self.assertIn("host2: alerts and views brought up to date", done.stdout)
+        self.assertIn("user/0: its config follows the endpoints of today", done.stdout)
+        self.assertIn("web: the lock of an operation that did not end was taken over", done.stdout)
+        self.assertEqual(self.c.json("lock", "show")["locks"], [])
+        self.assertEqual(self.c.run("sync").stdout, "")
+        self.assertEqual([e["outcome"] for e in self.c.json("history", "web")["entries"]][-2:], ["interrupted", "done"])
+        self.c.run("start", "web/0")
+        self.c.write("cluster.yaml", before)
+        self.c.run("retire", "user", "-y")
+        os.unlink(f"{self.c.inventory}/services/user.yaml")
+
 
 @unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
 class BareHostsTest(SharedCluster):
@@ -171,6 +239,32 @@ class BareHostsTest(SharedCluster):
         self.assertIn("start as 1.0.0", done.stdout)
         self.assertFalse(os.path.exists(self.c.live_path(2)))
         self.c.run("unbootstrap", "host1", "-y")
+
+    def test_a_shim_that_does_not_run_would_be_started(self):
+        self.c.run("bootstrap")
+        self.c.bed.exec(2, "kill", "-KILL", *map(str, self.c.shim_pids(2)))
+        wait_for(lambda: not self.c.shim_pids(2), what="no shim on host2")
+        done = self.c.run("deploy", "web", "1.0.0", "--dry-run")
+        self.assertIn("host2: the shim in /opt/clusterctl does not run and would be started", done.stderr)
+        self.assertIn("+ web/0 on host1: start as 1.0.0", done.stdout)
+        self.assertIn("would be started", self.c.run("bootstrap", "--dry-run").stdout)
+        self.assertEqual(self.c.shim_pids(2), [])
+        self.c.run("bootstrap", "host2")
+        self.c.run("unbootstrap", "host1", "-y")
+        self.c.run("unbootstrap", "host2", "-y")
+
+    def test_accepted_host_keys_are_written_nowhere(self):
+        known = os.path.join(self.c.directory, "known_hosts")
+        with open(f"{self.c.inventory}/cluster.yaml") as file:
+            before = file.read()
+        self.c.write("cluster.yaml", before.replace(str(self.c.bed.known_hosts), known))
+        done = self.c.run("bootstrap", "--accept-new", "--dry-run")
+        self.assertIn("would add the host key", done.stderr)
+        self.assertFalse(os.path.exists(known))
+        self.c.run("bootstrap", "--dry-run", check=4)
+        self.c.run("ping", "--accept-new")
+        self.assertTrue(os.path.exists(known))
+        self.c.write("cluster.yaml", before)
 
 
 if __name__ == "__main__":

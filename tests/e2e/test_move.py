@@ -1,6 +1,7 @@
 """migrate, drain and undrain through the real binary on real test hosts."""
 
 import os
+import shutil
 import unittest
 
 from harness import SharedCluster
@@ -96,6 +97,32 @@ class MoveTest(SharedCluster):
         self.c.run("drain", "host1", "-y", check=3)
         self.assertEqual(self.c.endpoints("stays"), before)
         self.assertFalse(any(h["drained"] for h in self.c.json("status")["hosts"]))
+
+    def test_from_a_machine_without_the_releases(self):
+        """A runner that has the inventory and nothing else fetches what it needs from a host that has it."""
+        self.deployed("far", place="{group: pool, count: 2}")
+        store = os.path.join(self.c.directory, "releases")
+
+        def from_nothing(text, *command):
+            shutil.rmtree(store)
+            dry = self.c.run(*command, "--dry-run")
+            self.assertIn("far 1.0.0 is not in the local store", dry.stderr)
+            self.assertFalse(os.path.exists(store))
+            done = self.c.run(*command)
+            self.assertIn("fetching far 1.0.0 from a host that has it", done.stderr)
+            self.assertIn(text, done.stdout)
+            self.assertIn("exactly as added", self.c.run("release", "verify", "far", "1.0.0").stdout)
+            self.assertEqual(self.c.versions("far"), ["1.0.0", "1.0.0"])
+
+        from_nothing("far/0 moved: host1 → host3", "migrate", "far/0", "--to", "host3")
+        self.c.append("services/far.yaml", "env: {NEW: setting}\n")
+        from_nothing("far 1.0.0: 2 of 2 instances ready", "apply", "far")
+        from_nothing("host3: drained", "drain", "host3", "-y")
+        self.assertEqual(self.hosts("far"), {"far/0": "host1", "far/1": "host2"})
+        shutil.rmtree(store)
+        self.c.run("stop", "far", "-y")
+        self.c.run("start", "far")
+        self.assertFalse(os.path.exists(store))
 
     def test_what_is_deployed_is_moved_not_what_the_manifest_says_by_now(self):
         self.deployed("edited", place="{group: pool, count: 2}")

@@ -371,7 +371,9 @@ class OnHosts(unittest.TestCase):
         records = cluster.root_path(1, "shim/state/releases")
         shutil.copy(f"{records}/web@1.0.0.signatures", f"{records}/web@1.1.0.signatures")
         shutil.rmtree(store)
-        self.assertIn("nobody has signed it", cluster.run("rollback", "web", check=77).stderr)
+        for more in (["--dry-run"], []):
+            self.assertIn("nobody has signed it", cluster.run("rollback", "web", *more, check=77).stderr)
+            shutil.rmtree(store, ignore_errors=True)
         self.assertEqual(cluster.versions("web"), ["1.0.0"])
 
 

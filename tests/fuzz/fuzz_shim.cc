@@ -190,6 +190,7 @@ Corpus sampleRequests() {
   add(AcceptorRequest{});
   add(NamesPushRequest{{{"svc", 3, {R"([{"instance":"svc/0","ports":{"main":1}}])"}}}});
   add(NamesRequest{});
+  add(SettingsRequest{});
   add(ReleaseShowRequest{"svc", "1.0"});
   add(ReleaseReadRequest{"svc", "1.0", "bin/none"});
   add(PruneRequest{"svc", {"1.0"}, {kDigest}, true, caller});
@@ -415,8 +416,9 @@ Target messages() {
                    StopRequest, RestartRequest, SignalRequest, FenceRequest, ReconfigureRequest,
                    ForgetRequest, StatusRequest, LogsRequest, EventsRequest, CoresRequest,
                    CoreReadRequest, DoctorRequest, HooksRequest, ConnectionsRequest, ViewsRequest,
-                   AcceptorRequest, AcceptorReply, NamesPushRequest, NamesRequest, ShutdownRequest,
-                   GenerationSpec, Event, ExitReport, NamedService>(*json);
+                   AcceptorRequest, AcceptorReply, NamesPushRequest, NamesRequest, SettingsRequest,
+                   SettingsReply, ShutdownRequest, GenerationSpec, Event, ExitReport, NamedService>(
+            *json);
         if (const auto spec = decode<GenerationSpec>(*json); spec && checkSpec(*spec)) {
           require(spec->generation > 0, "a spec that was checked has a generation");
         }
