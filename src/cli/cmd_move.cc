@@ -233,49 +233,88 @@ Run defineDrain(CLI::App& app) {
 int undrainExitCode(const ops::UndrainOutcome& outcome) {
   if (outcome.error)
     return outcome.error->code == Code::kCancelled ? kExitInterrupted : kExitPartial;
-  return failuresExitCode(outcome.failures, {});
+  const int code = failuresExitCode(outcome.failures, {});
+  if (code != kExitOk) return code;
+  const int moved = movesExitCode(outcome.back);
+  // The host was opened all the same.
+  return moved == kExitOk || moved == kExitInterrupted || !outcome.was_drained ? moved
+                                                                               : kExitPartial;
 }
 
-Result<int> runUndrain(Context& context, const std::string& name) {
+Json undrainJson(const ops::UndrainRequest& request, const ops::UndrainOutcome& outcome,
+                 int exit_code) {
+  Json failures = Json::array();
+  for (const auto& failure : outcome.failures) failures.push_back(failureJson(failure));
+  const auto& error = outcome.error ? outcome.error : outcome.back.error;
+  return {{"format", 1},
+          {"host", request.host.str()},
+          {"dry_run", request.dry_run},
+          {"was_drained", outcome.was_drained},
+          {"started", idsJson(outcome.started)},
+          {"services", movesJson(outcome.back)},
+          {"failures", failures},
+          {"error", error ? Json(error->message) : Json()},
+          {"exit", exit_code}};
+}
+
+std::string couldComeBackText(const ops::MigrateOutcome& back) {
+  std::string text;
+  for (const ops::ServiceMoves& one : back.services)
+    for (const Move& move : one.moves)
+      text += fmt::format("{} could come back: {} → {}\n", move.id, move.from, move.to);
+  return text;
+}
+
+// The last line.
+std::string undrainResult(const ops::UndrainRequest& request, const ops::UndrainOutcome& outcome) {
+  if (request.dry_run) return fmt::format("{}: dry run, nothing was changed\n", request.host);
+  std::string text =
+      fmt::format("{}: {}", request.host, outcome.was_drained ? "open again" : "was not drained");
+  if (request.back)
+    text += fmt::format("; {} moved there in {}", counted(movedCount(outcome.back), "instance"),
+                        humanDuration(outcome.back.took));
+  else if (outcome.was_drained && !outcome.back.services.empty())
+    text += fmt::format("; what was moved stays where it is until 'clusterctl undrain --back {}'",
+                        request.host);
+  else if (outcome.was_drained)
+    text += "; what was moved stays where it is";
+  return text + "\n";
+}
+
+Result<int> runUndrain(Context& context, const std::string& name, bool back) {
   CCTL_TRY(const auto host, hostNamed(context, name));
-  CCTL_TRY(const Millis lock_wait, context.lockWait());
-  const bool dry_run = context.globals().dry_run;
+  ops::UndrainRequest request;
+  request.host = *host;
+  request.back = back;
+  CCTL_TRY(request.lock_wait, context.lockWait());
+  request.dry_run = context.globals().dry_run;
   CCTL_TRY(ops::Operation * operation, context.operation());
-  CCTL_TRY(const ops::UndrainOutcome outcome, ops::undrain(*operation, *host, lock_wait, dry_run));
+  CCTL_TRY(const ops::UndrainOutcome outcome, ops::undrain(*operation, request));
   warnMissed(context, outcome.missed);
+  warnMissed(context, outcome.back.missed);
   const int exit_code = undrainExitCode(outcome);
   if (context.json()) {
-    Json failures = Json::array();
-    for (const auto& failure : outcome.failures) failures.push_back(failureJson(failure));
-    context.printJson({{"format", 1},
-                       {"host", host->str()},
-                       {"dry_run", dry_run},
-                       {"was_drained", outcome.was_drained},
-                       {"started", idsJson(outcome.started)},
-                       {"failures", failures},
-                       {"error", outcome.error ? Json(outcome.error->message) : Json()},
-                       {"exit", exit_code}});
+    context.printJson(undrainJson(request, outcome, exit_code));
     return exit_code;
   }
   std::string text;
   for (const InstanceId& id : outcome.started)
-    text += fmt::format("{}: {}\n", id, dry_run ? "would start" : "started");
+    text += fmt::format("{}: {}\n", id, request.dry_run ? "would start" : "started");
   for (const auto& failure : outcome.failures) text += failureText(failure);
-  if (outcome.error) text += outcome.error->message + "\n";
-  if (dry_run)
-    text += fmt::format("{}: dry run, nothing was changed\n", *host);
-  else
-    text += outcome.was_drained
-                ? fmt::format("{}: open again; what was moved stays where it is\n", *host)
-                : fmt::format("{}: was not drained\n", *host);
-  context.print(text);
+  text += back ? movesText(outcome.back, request.dry_run, context.painter())
+               : couldComeBackText(outcome.back);
+  for (const auto& error : {outcome.error, outcome.back.error})
+    if (error) text += error->message + "\n";
+  context.print(text + undrainResult(request, outcome));
   return exit_code;
 }
 
 Run defineUndrain(CLI::App& app) {
   auto host = std::make_shared<std::string>();
+  auto back = std::make_shared<bool>(false);
   app.add_option("HOST", *host, "Host")->required();
-  return [host](Context& context) { return runUndrain(context, *host); };
+  app.add_flag("--back", *back, "Move instances there until their services are spread evenly");
+  return [host, back](Context& context) { return runUndrain(context, *host, *back); };
 }
 
 }  // namespace

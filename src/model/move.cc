@@ -49,6 +49,26 @@ Result<void> checkMovable(const MoveInput& input, const Placed& placed) {
 
 }  // namespace
 
+std::vector<Move> movesTowards(MoveInput input, const HostName& to, const std::set<int>& but) {
+  std::vector<Move> moves;
+  for (;;) {
+    Placed* next = nullptr;
+    std::pair<int, int> fullest;
+    for (Placed& placed : input.placement) {
+      if (placed.host == to || but.count(placed.instance.index) != 0) continue;
+      const Placement others = without(input.placement, placed);
+      const auto here = crowdedness(*input.inventory, *input.manifest, others, placed.host);
+      const auto there = crowdedness(*input.inventory, *input.manifest, others, to);
+      if (there >= here || here < fullest || !checkNewHost(input, placed, to)) continue;
+      next = &placed;
+      fullest = here;
+    }
+    if (next == nullptr) return moves;
+    moves.push_back({next->instance, next->host, to});
+    next->host = to;
+  }
+}
+
 Result<HostName> findNewHost(const MoveInput& input, const Placed& placed) {
   CCTL_CHECK(checkMovable(input, placed));
   std::set<HostName> closed = input.closed;

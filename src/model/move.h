@@ -29,4 +29,9 @@ struct MoveInput {
 [[nodiscard]] Result<void> checkNewHost(const MoveInput& input, const Placed& placed,
                                         const HostName& to);
 
+// Moves to a host that was away which spread the service better over labels and hosts, from the
+// fullest first; none when it is spread as well as it was. What may not go there, and those of
+// `but`, stay.
+std::vector<Move> movesTowards(MoveInput input, const HostName& to, const std::set<int>& but);
+
 }  // namespace cctl

@@ -127,6 +127,18 @@ Result<Placement> placeInstances(const Inventory& inventory, const Manifest& man
   return placer.fill(count);
 }
 
+std::pair<int, int> crowdedness(const Inventory& inventory, const Manifest& manifest,
+                                const Placement& others, const HostName& host) {
+  const std::string& spread = manifest.place.spread;
+  const std::string label = labelOf(inventory, host, spread);
+  std::pair<int, int> crowd;
+  for (const Placed& other : others) {
+    crowd.first += !spread.empty() && labelOf(inventory, other.host, spread) == label ? 1 : 0;
+    crowd.second += other.host == host ? 1 : 0;
+  }
+  return crowd;
+}
+
 std::vector<std::string> checkFixedPorts(const Inventory& inventory,
                                          const std::vector<Placed>& placed) {
   std::map<std::pair<HostName, uint16_t>, InstanceId> holders;

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/inventory.h"
@@ -36,6 +37,11 @@ int instanceCount(const Inventory& inventory, const Manifest& manifest);
                                                const Placement& previous = {},
                                                const std::map<HostName, int>& load = {},
                                                const std::set<HostName>& closed = {});
+
+// How full the host is for one more instance of the service, given where the others are: of the
+// spread label's value, then on the host itself. Less is better.
+std::pair<int, int> crowdedness(const Inventory& inventory, const Manifest& manifest,
+                                const Placement& others, const HostName& host);
 
 // Two instances on one host that ask for the same fixed port: one line each; empty when none do.
 std::vector<std::string> checkFixedPorts(const Inventory& inventory,

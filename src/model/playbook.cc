@@ -124,7 +124,7 @@ std::vector<Operation> makeOperations() {
         {"leave", Kind::kFlag, false, true},
         kSkip},
        true},
-      {"undrain", {{"host", Kind::kHost, true}}},
+      {"undrain", {{"host", Kind::kHost, true}, {"back", Kind::kFlag, false, true}}},
       {"verify", {service}},
       {"sync", {}},
       {"bootstrap", {{"hosts", Kind::kHosts}}},

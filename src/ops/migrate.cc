@@ -329,6 +329,59 @@ Result<std::vector<Target>> stillStopped(Operation& operation, const HostName& h
   return targets;
 }
 
+// What was stopped is kept until it runs again: an undrain that is killed can be repeated.
+Result<void> open(Operation& operation, const UndrainRequest& request, const HostMark& mark,
+                  UndrainOutcome& outcome) {
+  CCTL_TRY(const std::vector<Target> targets, stillStopped(operation, request.host, mark));
+  if (request.dry_run) {
+    for (const Target& target : targets) {
+      CCTL_CHECK(checkUnlocked(operation, {target.service}, request.lock_wait));
+      outcome.started.push_back({target.service, target.index.value_or(0)});
+    }
+    return {};
+  }
+  if (!targets.empty()) {
+    LifecycleRequest start;
+    start.action = Action::kStart;
+    start.targets = targets;
+    start.lock_wait = request.lock_wait;
+    CCTL_TRY(LifecycleOutcome started, lifecycle(operation, start));
+    outcome.started = std::move(started.done);
+    outcome.failures = std::move(started.failures);
+    outcome.error = started.error;
+    outcome.missed = std::move(started.missed);
+  }
+  operation.reached("unmark host");
+  CCTL_CHECK(
+      updateHostMark(operation.registers, request.host, [](HostMark& gone) { gone = HostMark{}; }));
+  if (targets.empty()) {
+    endLeftBehind(operation, "undrain");
+    outcome.missed = tellEveryHost(operation);
+  }
+  return {};
+}
+
+// Of each service that is spread over hosts by number. What a person stopped is left alone.
+Result<std::vector<ServiceMoves>> couldComeBack(Operation& operation, const HostName& host) {
+  const Inventory& inventory = operation.inventory();
+  CCTL_TRY(std::set<HostName> closed, readDrained(operation.registers));
+  closed.erase(host);
+  CCTL_TRY(const AllDesired all, readAllDesired(operation.registers));
+  std::vector<ServiceMoves> services;
+  for (const ServiceName& service : startOrder(inventory.services)) {
+    const auto found = all.find(service);
+    if (found == all.end() || found->second.version.empty()) continue;
+    const Desired& desired = found->second;
+    std::set<int> held;
+    for (const auto& [index, hold] : desired.held) held.insert(index);
+    ServiceMoves moves{service, Version(desired.version), desired.spec_digest, {}, std::nullopt};
+    moves.moves =
+        movesTowards(moveInput(inventory, inventory.services.at(service), all, closed), host, held);
+    if (!moves.moves.empty()) services.push_back(std::move(moves));
+  }
+  return services;
+}
+
 }  // namespace
 
 Result<MigrateOutcome> migrate(Operation& operation, const MigrateRequest& request) {
@@ -361,36 +414,23 @@ Result<DrainOutcome> drain(Operation& operation, const DrainRequest& request) {
   return Drain(operation, request).run();
 }
 
-Result<UndrainOutcome> undrain(Operation& operation, const HostName& host, Millis lock_wait,
-                               bool dry_run) {
+Result<UndrainOutcome> undrain(Operation& operation, const UndrainRequest& request) {
   operation.fleet.begin(operation.inventory().registry_hosts, Need::kShim);
-  CCTL_TRY(const HostMark mark, readHostMark(operation.registers, host));
+  CCTL_TRY(const HostMark mark, readHostMark(operation.registers, request.host));
   UndrainOutcome outcome;
   outcome.was_drained = mark.drained;
-  CCTL_TRY(const std::vector<Target> targets, stillStopped(operation, host, mark));
-  if (dry_run) {
-    for (const Target& target : targets) {
-      CCTL_CHECK(checkUnlocked(operation, {target.service}, lock_wait));
-      outcome.started.push_back({target.service, target.index.value_or(0)});
-    }
-    return outcome;
-  }
-  if (!mark.drained) return outcome;
-  // What was stopped is kept until it runs again: an undrain that is killed can be repeated.
-  if (!targets.empty()) {
-    LifecycleRequest request;
-    request.action = Action::kStart;
-    request.targets = targets;
-    request.lock_wait = lock_wait;
-    CCTL_TRY(LifecycleOutcome started, lifecycle(operation, request));
-    outcome.started = std::move(started.done);
-    outcome.failures = std::move(started.failures);
-    outcome.error = started.error;
-    outcome.missed = std::move(started.missed);
-  }
-  operation.reached("unmark host");
-  CCTL_CHECK(updateHostMark(operation.registers, host, [](HostMark& gone) { gone = HostMark{}; }));
-  if (targets.empty()) outcome.missed = tellEveryHost(operation);
+  if (mark.drained) CCTL_CHECK(open(operation, request, mark, outcome));
+  if (outcome.error || !(mark.drained || request.back)) return outcome;
+  CCTL_TRY(outcome.back.services, couldComeBack(operation, request.host));
+  if (!request.back) return outcome;
+  const MoveSettings settings{"undrain", request.lock_wait, false, request.dry_run};
+  auto back =
+      carryOutAll(operation, settings, outcome.back.services, [] { return Result<void>(); });
+  if (!back && !mark.drained) return fail(back.error());
+  if (back)
+    outcome.back = std::move(*back);
+  else
+    outcome.back.error = back.error();
   return outcome;
 }
 

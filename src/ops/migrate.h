@@ -73,8 +73,16 @@ struct DrainOutcome {
 // and all was put back, the mark is taken off again.
 [[nodiscard]] Result<DrainOutcome> drain(Operation& operation, const DrainRequest& request);
 
+struct UndrainRequest {
+  HostName host;
+  bool back = false;  // moves instances there until their services are spread as well as can be
+  Millis lock_wait{0};
+  bool dry_run = false;
+};
+
 struct UndrainOutcome {
   bool was_drained = false;
+  MigrateOutcome back;  // what was moved there, or, not begun, what would be with `back`
   std::vector<InstanceId> started;
   std::vector<InstanceFailure> failures;
   HostErrors missed;
@@ -82,7 +90,6 @@ struct UndrainOutcome {
 };
 
 // Takes the mark off, and starts what the drain stopped. Nothing comes back by itself.
-[[nodiscard]] Result<UndrainOutcome> undrain(Operation& operation, const HostName& host,
-                                             Millis lock_wait, bool dry_run);
+[[nodiscard]] Result<UndrainOutcome> undrain(Operation& operation, const UndrainRequest& request);
 
 }  // namespace cctl::ops

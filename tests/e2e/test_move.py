@@ -76,6 +76,36 @@ class MoveTest(SharedCluster):
         self.c.run("undrain", "host1")
         self.assertNotIn("drained", self.c.run("status").stdout)
 
+    def test_an_undrained_host_gets_its_share_back_on_request(self):
+        self.deployed("even", place="{group: pool, count: 3}")
+        before = self.hosts("even")
+        self.c.run("drain", "host1", "-y")
+        self.assertNotIn("host1", self.hosts("even").values())
+        done = self.c.run("undrain", "host1")
+        self.assertRegex(done.stdout, r"even/\d could come back: host[23] → host1")
+        self.assertIn("until 'clusterctl undrain --back host1'", done.stdout)
+        self.assertNotIn("host1", self.hosts("even").values())
+        self.assertIn("nothing to do", self.c.run("apply", "even").stdout)
+        dry = self.c.run("undrain", "--back", "host1", "--dry-run")
+        self.assertRegex(dry.stdout, r"even/\d would move: host[23] → host1")
+        self.assertNotIn("host1", self.hosts("even").values())
+        done = self.c.run("undrain", "--back", "host1")
+        self.assertRegex(done.stdout, r"even/\d moved: host[23] → host1")
+        self.assertIn("host1: was not drained; 1 instance moved there in", done.stdout)
+        self.assertEqual(sorted(self.hosts("even").values()), sorted(before.values()))
+        self.assertEqual(self.c.versions("even"), ["1.0.0"] * 3)
+        self.assertIn("0 instances moved there", self.c.run("undrain", "--back", "host1").stdout)
+
+    def test_a_drain_with_nothing_to_move_ends_what_a_killed_one_left(self):
+        self.deployed("gone", place="{group: pool, count: 2}")
+        _, done = self.c.run_faulty(1, "kill", "drain", "-y", "host1", name="tell hosts")
+        self.assertEqual(done.returncode, -9)
+        _, done = self.c.run_faulty(1, "kill", "restart", "gone/1", name="restart")
+        self.assertEqual(len(self.c.json("lock", "show")["locks"]), 1)
+        done = self.c.run("drain", "-y", "host1")
+        self.assertIn("took over the lock that was left behind by", done.stderr)
+        self.assertEqual(self.c.json("lock", "show")["locks"], [])
+
     def test_what_a_killed_drain_was_to_stop_is_stopped_by_the_next(self):
         self.deployed("noted", place="{hosts: [host1, host2]}")
         _, done = self.c.run_faulty(1, "kill", "drain", "-y", "--stop", "host1", name="stop")

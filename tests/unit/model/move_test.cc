@@ -86,3 +86,31 @@ TEST_CASE("a chosen host must be one of the place, and open") {
   CHECK(checkNewHost(world.input, at(0, "a"), HostName("c")).error().message ==
         "c is drained; 'clusterctl undrain c' first");
 }
+
+TEST_CASE("a host that was away gets back what spreads a service better, from the fullest first") {
+  World world(4);
+  const HostName c("c");
+  const auto moves = [&](const std::set<int>& but = {}) {
+    return movesTowards(world.input, c, but);
+  };
+  world.input.placement = {at(0, "a"), at(1, "b"), at(2, "a"), at(3, "a")};
+  CHECK(moves() == std::vector<Move>{{id(3), HostName("a"), c}});
+  CHECK(moves({3}) == std::vector<Move>{{id(2), HostName("a"), c}});
+  // As even as it can be: nothing moves for the sake of it.
+  world.input.placement = {at(0, "a"), at(1, "b")};
+  world.inventory.services.at(ServiceName("s")).place.count = 2;
+  CHECK(moves().empty());
+  world.input.closed = {c};
+  world.input.placement = {at(0, "a"), at(1, "a")};
+  CHECK(moves().empty());
+}
+
+TEST_CASE("a rack that was away counts before its hosts") {
+  World world(2);
+  Manifest& manifest = world.inventory.services.at(ServiceName("s"));
+  manifest.place.spread = "rack";
+  for (const auto& [host, rack] : {std::pair("a", "1"), std::pair("b", "1"), std::pair("c", "2")})
+    world.inventory.hosts.at(HostName(host)).labels["rack"] = rack;
+  CHECK(movesTowards(world.input, HostName("c"), {}) ==
+        std::vector<Move>{{id(1), HostName("b"), HostName("c")}});
+}
