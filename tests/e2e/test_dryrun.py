@@ -240,19 +240,6 @@ class BareHostsTest(SharedCluster):
         self.assertFalse(os.path.exists(self.c.live_path(2)))
         self.c.run("unbootstrap", "host1", "-y")
 
-    def test_a_shim_that_does_not_run_would_be_started(self):
-        self.c.run("bootstrap")
-        self.c.bed.exec(2, "kill", "-KILL", *map(str, self.c.shim_pids(2)))
-        wait_for(lambda: not self.c.shim_pids(2), what="no shim on host2")
-        done = self.c.run("deploy", "web", "1.0.0", "--dry-run")
-        self.assertIn("host2: the shim in /opt/clusterctl does not run and would be started", done.stderr)
-        self.assertIn("+ web/0 on host1: start as 1.0.0", done.stdout)
-        self.assertIn("would be started", self.c.run("bootstrap", "--dry-run").stdout)
-        self.assertEqual(self.c.shim_pids(2), [])
-        self.c.run("bootstrap", "host2")
-        self.c.run("unbootstrap", "host1", "-y")
-        self.c.run("unbootstrap", "host2", "-y")
-
     def test_accepted_host_keys_are_written_nowhere(self):
         known = os.path.join(self.c.directory, "known_hosts")
         with open(f"{self.c.inventory}/cluster.yaml") as file:
@@ -265,6 +252,24 @@ class BareHostsTest(SharedCluster):
         self.c.run("ping", "--accept-new")
         self.assertTrue(os.path.exists(known))
         self.c.write("cluster.yaml", before)
+
+
+@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
+class DeadShimTest(SharedCluster):
+    HOSTS = 2  # the first one keeps the registry
+
+    def test_a_shim_that_does_not_run_would_be_started(self):
+        self.deployed("web")
+        pids = lambda: self.c.processes(2, "^[^ ]*clusterctl-shim")
+        self.c.bed.exec(2, "kill", "-KILL", *map(str, pids()))
+        self.assertEqual(pids(), [])
+        done = self.c.run("deploy", "web", "1.0.0", "--force", "--dry-run")
+        self.assertIn("host2: the shim in /opt/clusterctl does not run and would be started", done.stderr)
+        self.assertIn("~ web/0 on host1: replace as 1.0.0", done.stdout)
+        self.assertIn("would be started", self.c.run("bootstrap", "--dry-run").stdout)
+        self.assertEqual(pids(), [])
+        self.c.run("deploy", "web", "1.0.0", "--force")
+        self.assertEqual(self.c.versions("web"), ["1.0.0", "1.0.0"])
 
 
 if __name__ == "__main__":
