@@ -37,7 +37,8 @@ std::string leftoverText(const ops::ServicePlan& plan, const Painter& painter) {
         "{0}', or take it off with 'clusterctl retire {1}'",
         plan.unfinished, plan.service));
   else if (!plan.unfinished.empty())
-    line(fmt::format("a roll-out of {} did not end{}", plan.unfinished,
+    line(fmt::format("a roll-out of {} {}{}", plan.unfinished,
+                     plan.left_behind.empty() ? "is under way or did not end" : "did not end",
                      plan.unfinished == plan.version.str()
                          ? std::string()
                          : fmt::format("; {} was deployed before", plan.version)));

@@ -333,13 +333,14 @@ class Lifecycle {
         outcome_.selected.push_back(placed);
       }
     }
-    if (outcome_.selected.empty()) return fail(Code::kUsage, "{}", nothingSelected());
+    if (!outcome_.selected.empty()) return selected;
+    if (!request_.targets.empty()) return fail(Code::kUsage, "{}", nothingSelected());
+    // All of a host that has nothing: a play that goes from host to host goes on.
+    operation_.events.warning(request_.host->str(), "nothing of this cluster is placed there");
     return selected;
   }
 
   std::string nothingSelected() const {
-    if (request_.targets.empty())
-      return fmt::format("nothing of this cluster is placed on {}", *request_.host);
     const std::string target = request_.targets.front().text();
     if (request_.host) return fmt::format("{} has no instance on {}", target, *request_.host);
     return fmt::format("{} is not deployed; deploy it with 'clusterctl deploy {} VERSION'", target,

@@ -9,9 +9,11 @@ namespace cctl::ops {
 namespace {
 
 std::string goodVersions(const Desired& desired) {
-  std::string text;
-  for (const GoodSpec& good : desired.good) text += (text.empty() ? "" : ", ") + good.version;
-  return text.empty() ? "none" : text;
+  std::vector<std::string> versions;  // one may have been good with several manifests
+  for (const GoodSpec& good : desired.good)
+    if (std::find(versions.begin(), versions.end(), good.version) == versions.end())
+      versions.push_back(good.version);
+  return versions.empty() ? "none" : fmt::format("{}", fmt::join(versions, ", "));
 }
 
 }  // namespace

@@ -4,7 +4,7 @@ import os
 import shutil
 import unittest
 
-from harness import SharedCluster
+from harness import TOP, SharedCluster
 
 GROUPS = """
 groups: {pool: "host[1-3]", pair: "host[1-2]"}
@@ -105,6 +105,17 @@ class MoveTest(SharedCluster):
         done = self.c.run("drain", "-y", "host1")
         self.assertIn("took over the lock that was left behind by", done.stderr)
         self.assertEqual(self.c.json("lock", "show")["locks"], [])
+
+    def test_host_by_host_goes_past_those_that_have_nothing(self):
+        self.deployed("lone", place="{hosts: [host2]}")
+        pid = self.c.instances("lone")["lone/0"]["pid"]
+        done = self.c.run("restart", "--host", "host1")
+        self.assertIn("host1: nothing of this cluster is placed there", done.stderr)
+        self.assertEqual(self.c.instances("lone")["lone/0"]["pid"], pid)
+        self.assertIn("0 of 0 instances done", self.c.run("stop", "--host", "host1", "-y").stdout)
+        done = self.c.run("play", os.path.join(TOP, "playbooks", "restart-host-by-host.yaml"))
+        self.assertIn("restart host by host: 6 steps done", done.stdout)
+        self.assertNotEqual(self.c.instances("lone")["lone/0"]["pid"], pid)
 
     def test_what_a_killed_drain_was_to_stop_is_stopped_by_the_next(self):
         self.deployed("noted", place="{hosts: [host1, host2]}")
