@@ -1244,20 +1244,22 @@ def low_core_limit():
         libc.prctl(24, 24, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_SYS_RESOURCE
 
 
-def forget_new_calls():
-    """What this process and its children ask of the kernel is answered as Linux 4.18 would."""
-    new = [424, 434, 435, 436]  # pidfd_send_signal, pidfd_open, clone3, close_range: all machines
-    filters = [struct.pack("HBBI", 0x20, 0, 0, 0)]  # load the number of the call
-    for i, number in enumerate(new):
-        filters.append(struct.pack("HBBI", 0x15, len(new) - i, 0, number))
-    filters.append(struct.pack("HBBI", 0x06, 0, 0, 0x7fff0000))           # SECCOMP_RET_ALLOW
-    filters.append(struct.pack("HBBI", 0x06, 0, 0, 0x00050000 | 38))      # …_ERRNO, ENOSYS
-    buffer = ctypes.create_string_buffer(b"".join(filters))
-    program = struct.pack("HxxxxxxP", len(filters), ctypes.addressof(buffer))
+def install_filter(code):
+    """Of the system calls of this process and its children: seccomp(2), in the instructions of classic BPF."""
+    buffer = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in code))
+    program = struct.pack("HxxxxxxP", len(code), ctypes.addressof(buffer))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, program, 0, 0) != 0:
         os.write(2, b"no seccomp filter\n")
         os._exit(126)
+
+
+def forget_new_calls():
+    """What this process and its children ask of the kernel is answered as Linux 4.18 would."""
+    new = [424, 434, 435, 436]  # pidfd_send_signal, pidfd_open, clone3, close_range: all machines
+    code = [(0x20, 0, 0, 0)]  # the number of the call
+    code += [(0x15, len(new) - i, 0, number) for i, number in enumerate(new)]
+    install_filter(code + [(0x06, 0, 0, 0x7fff0000), (0x06, 0, 0, 0x00050000 | 38)])  # allow, ENOSYS
 
 
 def wake_ups(pid):
@@ -1314,12 +1316,7 @@ def forget_group_signals():
     code = [(0x20, 0, 0, 0), (0x15, 0, 2, 424),                    # the number of the call
             (0x20, 0, 0, 40), (0x15, 0, 1, 0),                     # its flags
             (0x06, 0, 0, 0x7fff0000), (0x06, 0, 0, 0x00050000 | 22)]  # allow, EINVAL
-    buffer = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in code))
-    program = struct.pack("HxxxxxxP", len(code), ctypes.addressof(buffer))
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, program, 0, 0) != 0:
-        os.write(2, b"no seccomp filter\n")
-        os._exit(126)
+    install_filter(code)
 
 
 def fork_as(pid):
