@@ -89,17 +89,16 @@ protocol::ViewsRequest encodeViews(const std::vector<View>& views, const HostNam
 }
 
 // A request to each, side by side.
-template <typename RequestOf>
-std::vector<Result<protocol::Empty>> callEach(Operation& operation,
-                                              const std::vector<HostConnection*>& connections,
-                                              RequestOf requestOf) {
+template <typename Reply = protocol::Empty, typename RequestOf>
+std::vector<Result<Reply>> callEach(Operation& operation,
+                                    const std::vector<HostConnection*>& connections,
+                                    RequestOf requestOf, const CancelToken* cancel = nullptr) {
   ssh::FanOutOptions options;
   options.forks = operation.fleet.forks();
-  return ssh::forEachHost<protocol::Empty>(
-      connections.size(), options, [&](size_t i) -> Result<protocol::Empty> {
-        return connections[i]->shim->call<protocol::Empty>(requestOf(*connections[i]),
-                                                           Deadline::in(kRequestTimeout));
-      });
+  return ssh::forEachHost<Reply>(connections.size(), options, [&](size_t i) -> Result<Reply> {
+    return connections[i]->shim->call<Reply>(requestOf(*connections[i]),
+                                             Deadline::in(kRequestTimeout), cancel);
+  });
 }
 
 // `empty`: nothing is asked for. A shim from before there was such a thing has none to take away.
@@ -199,19 +198,15 @@ void pushHostSettings(Operation& operation, const std::vector<HostName>& hosts) 
 std::map<HostName, std::vector<std::string>> settingsBehind(
     Operation& operation, const std::vector<HostConnection*>& hosts) {
   const Inventory& inventory = operation.inventory();
-  ssh::FanOutOptions options;
-  options.forks = operation.fleet.forks();
-  const auto replies = ssh::forEachHost<protocol::SettingsReply>(
-      hosts.size(), options, [&](size_t i) -> Result<protocol::SettingsReply> {
-        return hosts[i]->shim->call<protocol::SettingsReply>(
-            protocol::SettingsRequest{}, Deadline::in(kRequestTimeout), operation.cancel);
-      });
+  const std::vector<protocol::Hook> hooks = encodeHooks(inventory.alerts).hooks;
+  const auto replies = callEach<protocol::SettingsReply>(
+      operation, hosts, [](const HostConnection&) { return protocol::SettingsRequest{}; },
+      operation.cancel);
   std::map<HostName, std::vector<std::string>> behind;
   for (size_t i = 0; i < hosts.size(); ++i) {
     if (!replies[i]) continue;
     const HostName& name = hosts[i]->name;
-    if (replies[i]->hooks != encodeHooks(inventory.alerts).hooks)
-      behind[name].emplace_back("alerts");
+    if (replies[i]->hooks != hooks) behind[name].emplace_back("alerts");
     if (replies[i]->views != encodeViews(inventory.views, name).views)
       behind[name].emplace_back("views");
   }
