@@ -15,7 +15,8 @@ using Json = nlohmann::json;
 // One JSON text (RFC 8259). Refuses duplicate keys, nesting deeper than 64 and anything after it.
 [[nodiscard]] Result<Json> parseJson(std::string_view text);
 
-// A JSON value as its compact text: what a header can hold of one without the library.
+// A JSON value as its compact text: what a header can hold of one without the library. It goes into
+// messages as it is, so whoever makes one takes the text from dumpJson() or a decoder.
 struct JsonText {
   std::string text = "null";
   bool isNull() const { return text == "null"; }

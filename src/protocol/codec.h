@@ -2,6 +2,7 @@
 // field once, and the two visitors here write or read it. Included by .cc files only.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <limits>
 #include <map>
@@ -32,58 +33,88 @@ concept HasText = requires(const T& value, std::string_view text) {
   { T::fromText(text) } -> std::same_as<Result<T>>;
 };
 
+// Writes the text itself: a tree of values in between would cost a push ten times as much.
 class FieldWriter {
  public:
   template <typename T>
   void operator()(const char* key, const T& value) {
-    json_[key] = write(value);
+    text_ += text_.empty() ? "{\"" : ",\"";
+    text_ += key;
+    text_ += "\":";
+    write(value);
   }
   // Left out when it has its default value.
   template <typename T>
   void maybe(const char* key, const T& value) {
-    if (!(value == T{})) json_[key] = write(value);
+    if (!(value == T{})) (*this)(key, value);
   }
-  Json take() { return std::move(json_); }
+  std::string take() {
+    text_ += text_.empty() ? "{}" : "}";
+    return std::move(text_);
+  }
 
  private:
   template <typename T>
-  static Json write(const std::vector<T>& values) {
-    Json array = Json::array();
-    for (const T& value : values) array.push_back(write(value));
-    return array;
+  void write(const std::vector<T>& values) {
+    text_ += '[';
+    for (const T& value : values) {
+      if (&value != &values.front()) text_ += ',';
+      write(value);
+    }
+    text_ += ']';
   }
   template <typename T>
-  static Json write(const std::map<std::string, T>& values) {
-    Json object = Json::object();
-    for (const auto& [key, value] : values) object[key] = write(value);
-    return object;
+  void write(const std::map<std::string, T>& values) {
+    text_ += '{';
+    for (const auto& [key, value] : values) {
+      if (&key != &values.begin()->first) text_ += ',';
+      write(key);
+      text_ += ':';
+      write(value);
+    }
+    text_ += '}';
   }
   template <typename T>
-  static Json write(const std::optional<T>& value) {
-    return value ? write(*value) : Json();
+  void write(const std::optional<T>& value) {
+    if (value)
+      write(*value);
+    else
+      text_ += "null";
   }
-  static Json write(Millis value) { return value.count(); }
-  static Json write(WallTime value) { return formatTime(value); }
-  static Json write(const JsonText& value) {
-    Json json = Json::parse(value.text, nullptr, false);
-    return json.is_discarded() ? Json() : json;
+  void write(const std::string& value) {
+    const bool is_plain = std::all_of(value.begin(), value.end(), [](char c) {
+      return c >= ' ' && c <= '~' && c != '"' && c != '\\';
+    });
+    if (!is_plain) {
+      text_ += dumpJson(value);
+      return;
+    }
+    text_ += '"';
+    text_ += value;
+    text_ += '"';
   }
+  void write(bool value) { text_ += value ? "true" : "false"; }
+  void write(Millis value) { write(value.count()); }
+  void write(WallTime value) { write(formatTime(value)); }
+  void write(const JsonText& value) { text_ += value.text; }
   template <typename T>
-  static Json write(const T& value) {
+  void write(const T& value) {
     if constexpr (HasText<T>) {
-      return value.text();
+      write(value.text());
     } else if constexpr (std::is_enum_v<T>) {
-      return nameOfEnum(value);
-    } else if constexpr (std::is_arithmetic_v<T> || std::is_same_v<T, std::string>) {
-      return value;
+      write(nameOfEnum(value));
+    } else if constexpr (std::is_integral_v<T>) {
+      text_ += std::to_string(value);
+    } else if constexpr (std::is_floating_point_v<T>) {
+      text_ += dumpJson(value);
     } else {
       FieldWriter inner;
       describe(inner, value);
-      return inner.take();
+      text_ += inner.take();
     }
   }
 
-  Json json_ = Json::object();
+  std::string text_;
 };
 
 // Remembers the first thing that does not fit and ignores the rest; fields that it does not know
@@ -230,7 +261,7 @@ class FieldReader {
 };
 
 template <typename T>
-Json encodeFields(const T& message) {
+std::string encodeFields(const T& message) {
   FieldWriter writer;
   describe(writer, message);
   return writer.take();

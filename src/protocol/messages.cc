@@ -289,7 +289,7 @@ static_assert(std::optional<int>{} == std::optional<int>{std::nullopt});
 
 template <typename T>
 Json encode(const T& message) {
-  return encodeFields(message);
+  return Json::parse(encodeFields(message));
 }
 
 template <typename T>
@@ -299,14 +299,15 @@ Result<T> decode(const Json& json) {
 
 template <typename T>
 std::string encodeRequest(const T& request) {
-  Json json = encodeFields(request);
-  json["op"] = opOf<T>();
-  return dumpJson(json);
+  FieldWriter writer;
+  writer("op", std::string(opOf<T>()));
+  describe(writer, request);
+  return writer.take();
 }
 
 template <typename T>
 std::string encodeReply(const T& reply) {
-  return dumpJson(encodeFields(reply));
+  return encodeFields(reply);
 }
 
 std::string encodeError(const Error& error) {

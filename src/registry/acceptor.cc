@@ -73,10 +73,11 @@ Result<AcceptorRecord> decodeStoreRecord(const Json& json) {
 std::string encodeRecord(const AcceptorRecord& record) {
   Body body{record.uuid, record.membership, record.key, record.promised, record.accepted, {}};
   if (record.state) body.state = *record.state;
-  Json json = protocol::encodeFields(body);
+  protocol::FieldWriter writer;
   for (const auto& [kind, name] : kKindNames)
-    if (kind == record.kind) json["kind"] = name;
-  return dumpJson(json);
+    if (kind == record.kind) writer("kind", std::string(name));
+  describe(writer, body);
+  return writer.take();
 }
 
 Result<AcceptorRecord> decodeRecord(const std::string& text) {

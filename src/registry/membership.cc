@@ -74,9 +74,10 @@ Membership foundingOf(uint64_t incarnation, std::vector<Member> members) {
 }
 
 JsonText encodeConfig(const Membership& membership) {
-  Json json = protocol::encodeFields(membership);
-  json["format"] = kFormat;
-  return {dumpJson(json)};
+  protocol::FieldWriter writer;
+  writer("format", kFormat);
+  describe(writer, membership);
+  return {writer.take()};
 }
 
 Result<Membership> decodeConfig(const JsonText& value) {

@@ -32,7 +32,9 @@ std::optional<uint64_t> seqOf(std::string_view line) {
   const size_t at = line.find(kKey);
   if (at == std::string_view::npos) return std::nullopt;
   uint64_t seq = 0;
-  std::from_chars(line.data() + at + kKey.size(), line.data() + line.size(), seq);
+  const auto [end, error] =
+      std::from_chars(line.data() + at + kKey.size(), line.data() + line.size(), seq);
+  if (error != std::errc() || seq == UINT64_MAX) return std::nullopt;  // no number follows that
   return seq;
 }
 
@@ -65,7 +67,7 @@ std::optional<protocol::Event> decodeJournalLine(std::string_view line) {
   const auto text = checkedText(line);
   if (!text) return std::nullopt;
   auto event = protocol::decodeReply<protocol::Event>(*text);
-  if (!event) return std::nullopt;
+  if (!event || seqOf(*text) != event->seq) return std::nullopt;
   return std::move(*event);
 }
 

@@ -42,7 +42,7 @@ CCTL_FIELDS(StateData) {
 }
 #undef CCTL_FIELDS
 
-Json encodeState(const StateData& state) { return protocol::encodeFields(state); }
+std::string encodeState(const StateData& state) { return protocol::encodeFields(state); }
 Result<StateData> decodeState(const Json& json) { return protocol::decodeFields<StateData>(json); }
 
 GenerationRecord* InstanceRecord::find(int generation) {
@@ -163,13 +163,13 @@ std::string State::sealed() {
   for (const InstanceRecord& record : data_.instances) {
     Encoded& known = encoded_[record.ref];
     if (known.text.empty() || !(known.record == record))
-      known = {record, dumpJson(protocol::encodeFields(record))};
+      known = {record, protocol::encodeFields(record)};
     instances += (instances.empty() ? "" : ",") + known.text;
   }
   StateData rest;
   rest.boot_id = data_.boot_id;
   rest.tokens = data_.tokens;
-  std::string body = dumpJson(encodeState(rest));
+  std::string body = encodeState(rest);
   static constexpr std::string_view kEmpty = "\"instances\":[";
   body.insert(body.find(kEmpty) + kEmpty.size(), instances);
   return sealText(kKind, body);

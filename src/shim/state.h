@@ -62,7 +62,7 @@ struct StateData {
   std::vector<InstanceRecord> instances;
 };
 
-Json encodeState(const StateData& state);
+std::string encodeState(const StateData& state);
 [[nodiscard]] Result<StateData> decodeState(const Json& json);
 
 // Holds the data and writes it. Not thread-safe.

@@ -434,7 +434,7 @@ std::string maybeSealed(const std::string& input, const char* kind, Mutator& mut
 Target state() {
   auto dir = std::make_shared<TempDir>();
   makeTree(dir->path());
-  const std::string body = dumpJson(encodeState(sampleState()));
+  const std::string body = encodeState(sampleState());
   return {{body, sealText("state", body)}, [dir](const std::string& input, Mutator& mutator) {
             const std::string text = maybeSealed(input, "state", mutator);
             put(paths::stateFile(dir->path()), text);
@@ -446,10 +446,10 @@ Target state() {
             EventLoop loop(clock);
             State loaded(paths::stateFile(dir->path()), loop, StateMemory(std::move(memory)));
             if (!loaded.load()) return;
-            const std::string once = dumpJson(encodeState(loaded.data()));
+            const std::string once = encodeState(loaded.data());
             require(loaded.writeNow().has_value(), "what was loaded can be written");
             State again(paths::stateFile(dir->path()), loop);
-            require(again.load() && dumpJson(encodeState(again.data())) == once,
+            require(again.load() && encodeState(again.data()) == once,
                     "the state is the same when it is read again");
           }};
 }

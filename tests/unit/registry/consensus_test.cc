@@ -317,7 +317,7 @@ TEST_CASE("messages survive the way to text and back") {
   request.state = RegisterState{4, {"{\"a\":[1,2]}"}, {{1, 2}, {3, 4}}};
   request.membership = Membership{"c", {2, 5}, {{{"h", "u"}}, true}, MemberSet{}};
   const auto back =
-      protocol::decodeFields<AcceptorRequest>(protocol::encodeFields(request)).value();
+      protocol::decodeFields<AcceptorRequest>(Json::parse(protocol::encodeFields(request))).value();
   CHECK(back.ballot == request.ballot);
   CHECK(back.epoch == request.epoch);
   CHECK(back.state == request.state);
