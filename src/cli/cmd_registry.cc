@@ -274,8 +274,7 @@ std::string syncText(const ops::SyncOutcome& outcome, bool dry_run) {
   for (const ServiceName& service : outcome.taken_over)
     text += fmt::format("{}: the lock of an operation that did not end {}\n", service,
                         dry_run ? "would be taken over" : "was taken over");
-  for (const std::string& change : outcome.reconciled)
-    text += change + ", while the registry could not be told\n";
+  for (const std::string& change : outcome.reconciled) text += change + "\n";
   for (const std::string& change : outcome.changed) text += change + "\n";
   for (const auto& [host, count] : outcome.behind)
     text += fmt::format("{}: {}, {} behind\n", host,

@@ -125,7 +125,7 @@ enum class Orders {
   kUnderLock,     // the caller holds it
 };
 
-// The orders themselves are in the journals of the hosts: no history could be written then.
+// The orders that people gave are in the journals of the hosts: no history could be written then.
 void recordReconciled(Operation& operation, const ServiceName& service,
                       const std::vector<std::string>& changes, Orders how) {
   HistoryEntry entry;
@@ -135,8 +135,7 @@ void recordReconciled(Operation& operation, const ServiceName& service,
   entry.change.began = entry.ended = SystemClock().wall();
   entry.change.id = randomHex(8);
   entry.change.action = how == Orders::kUnderLock ? "take-over" : "sync";
-  entry.end.detail =
-      fmt::format("{}, while the registry could not be told", fmt::join(changes, ", "));
+  entry.end.detail = fmt::format("{}", fmt::join(changes, ", "));
   if (auto added = appendHistory(operation.registers, std::move(entry)); !added)
     operation.events.warning(service.str(),
                              "not recorded in the history: " + added.error().message);
@@ -145,11 +144,12 @@ void recordReconciled(Operation& operation, const ServiceName& service,
 using Hosts = std::map<HostName, HostConnection*>;
 using Statuses = std::map<HostName, std::vector<protocol::InstanceStatus>>;
 
-// What people did to the instances of one service, against what is wanted of it.
-struct HandOrders {
+// What was done to the instances of one service by hand or in part, against what is wanted of it.
+struct Unrecorded {
   std::map<int, Held> stopped;
   std::map<int, std::optional<Endpoint>> started;  // where it is ready
-  bool none() const { return stopped.empty() && started.empty(); }
+  std::map<int, Endpoint> withdrawn;               // by a command that ended before it stopped them
+  bool none() const { return stopped.empty() && started.empty() && withdrawn.empty(); }
 };
 
 Endpoint endpointOf(const InstanceId& id, const HostConnection& host,
@@ -160,9 +160,17 @@ Endpoint endpointOf(const InstanceId& id, const HostConnection& host,
   return endpoint;
 }
 
-HandOrders findHandOrders(const ServiceName& service, const Desired& desired, const Hosts& hosts,
+// Whether it serves as it should, so that clients may be told of it. A roll-out that did not end is
+// left to whoever ends it.
+bool belongsPublished(const Desired& desired, const protocol::InstanceStatus& status) {
+  return desired.rolling_to.empty() && status.current && status.wanted &&
+         status.version == desired.version && status.state == protocol::InstanceState::kReady;
+}
+
+Unrecorded findUnrecorded(const ServiceName& service, const Desired& desired,
+                          const ServiceEndpoints& published, const Hosts& hosts,
                           const Statuses& statuses) {
-  HandOrders orders;
+  Unrecorded orders;
   for (const auto& [index, name] : desired.placement) {
     const HostName host(name);
     const auto at = statuses.find(host);
@@ -171,6 +179,11 @@ HandOrders findHandOrders(const ServiceName& service, const Desired& desired, co
       if (status.service != service.str() || status.index != index) continue;
       const bool wanted_held = desired.held.count(index) > 0;
       if (const auto held = heldBy(status); held && !wanted_held) orders.stopped[index] = *held;
+      const bool is_published =
+          std::any_of(published.endpoints.begin(), published.endpoints.end(),
+                      [&](const Endpoint& one) { return one.instance.index == index; });
+      if (!wanted_held && !is_published && belongsPublished(desired, status))
+        orders.withdrawn.emplace(index, endpointOf({service, index}, *hosts.at(host), status));
       if (!wanted_held || !isStartedByHand(status)) continue;
       const bool ready = status.state == protocol::InstanceState::kReady;
       orders.started[index] =
@@ -181,19 +194,20 @@ HandOrders findHandOrders(const ServiceName& service, const Desired& desired, co
   return orders;
 }
 
-void publish(std::vector<Endpoint>& endpoints, const HandOrders& orders) {
+void publish(std::vector<Endpoint>& endpoints, const Unrecorded& orders) {
   std::erase_if(endpoints,
                 [&](const Endpoint& one) { return orders.stopped.count(one.instance.index) > 0; });
-  for (const auto& started : orders.started) {
-    const std::optional<Endpoint>& fresh = started.second;
-    const auto same = [&](const Endpoint& one) { return one.instance == fresh->instance; };
-    if (fresh && std::none_of(endpoints.begin(), endpoints.end(), same))
-      endpoints.push_back(*fresh);
-  }
+  const auto add = [&](const Endpoint& fresh) {
+    const auto same = [&](const Endpoint& one) { return one.instance == fresh.instance; };
+    if (std::none_of(endpoints.begin(), endpoints.end(), same)) endpoints.push_back(fresh);
+  };
+  for (const auto& [index, fresh] : orders.started)
+    if (fresh) add(*fresh);
+  for (const auto& [index, endpoint] : orders.withdrawn) add(endpoint);
 }
 
 Result<void> write(registry::Registers& registers, const ServiceName& service,
-                   const HandOrders& orders) {
+                   const Unrecorded& orders) {
   CCTL_CHECK(updateDesired(registers, service, [&](Desired& desired) {
     for (const auto& [index, held] : orders.stopped) desired.held[index] = held;
     for (const auto& [index, endpoint] : orders.started) desired.held.erase(index);
@@ -208,17 +222,22 @@ Result<std::vector<std::string>> reconcileService(Operation& operation, const Se
                                                   Orders how) {
   std::vector<std::string> said;
   CCTL_TRY(const Desired before, readDesired(operation.registers, service));
-  const HandOrders orders = findHandOrders(service, before, hosts, statuses);
+  CCTL_TRY(const ServiceEndpoints published, readEndpoints(operation.registers, service));
+  const Unrecorded orders = findUnrecorded(service, before, published, hosts, statuses);
   if (orders.none()) return said;
   if (how != Orders::kUnderLock) {
     CCTL_TRY(const std::optional<LockState> lock, readLock(operation.registers, service.str()));
-    if (lock && !lock->expired()) return said;
+    if (lock && !isLeftBehind(*lock, operation.identity)) return said;
   }
   if (how != Orders::kLookAt) CCTL_CHECK(write(operation.registers, service, orders));
   for (const auto& [index, held] : orders.stopped)
-    said.push_back(InstanceId{service, index}.text() + " stopped by " + held.by);
+    said.push_back(InstanceId{service, index}.text() + " stopped by " + held.by +
+                   " without the registry");
   for (const auto& [index, endpoint] : orders.started)
-    said.push_back(InstanceId{service, index}.text() + " started again");
+    said.push_back(InstanceId{service, index}.text() + " started again without the registry");
+  for (const auto& [index, endpoint] : orders.withdrawn)
+    said.push_back(InstanceId{service, index}.text() +
+                   " published again: who withdrew it ended before stopping it");
   if (how != Orders::kLookAt) recordReconciled(operation, service, said, how);
   return said;
 }
@@ -250,8 +269,7 @@ Result<void> takeOverOrders(Operation& operation, const std::set<ServiceName>& s
   for (const ServiceName& service : services) {
     CCTL_TRY(const auto said,
              reconcileService(operation, service, byName(hosts), statuses, Orders::kUnderLock));
-    for (const std::string& one : said)
-      operation.events.warning("", one + " without the registry: taken over");
+    for (const std::string& one : said) operation.events.warning("", "taken over: " + one);
   }
   return {};
 }

@@ -11,7 +11,7 @@ namespace cctl::ops {
 struct SyncOutcome {
   size_t settled = 0;                   // registers whose half-done write was finished
   std::vector<std::string> changed;     // instances whose health was committed: "web/0 unhealthy"
-  std::vector<std::string> reconciled;  // "web/0 stopped by alice@ws1": ordered without a quorum
+  std::vector<std::string> reconciled;  // "web/0 stopped by alice@ws1 without the registry"
   std::map<HostName, size_t> behind;    // services whose names a host lacked, and has now
   std::vector<ServiceName> taken_over;  // whose lock an operation had left that did not end
   std::map<HostName, std::vector<std::string>> settings;  // "alerts", "views" that a host lacked
@@ -34,7 +34,8 @@ struct SyncOutcome {
 
 // Writes into the registry what people stopped and started on these hosts while it could not decide
 // (`--without-quorum`): what is down by order is held and leaves the names, what is ready again
-// enters them. Services that somebody works at are left alone. Returns it in words.
+// enters them. So does what serves as it should and was withdrawn by a command that ended there.
+// Services that somebody works at are left alone. Returns it in words.
 [[nodiscard]] Result<std::vector<std::string>> reconcileHeld(
     Operation& operation, const std::vector<HostConnection*>& hosts, bool dry_run);
 

@@ -441,6 +441,21 @@ class InterruptionTest(SharedCluster):
         done = round_at(Deploy, "record")
         self.assertIn("2 of 2 instances ready, but the registry was not told", done.stdout)
 
+    def test_what_a_killed_stop_withdrew_and_did_not_stop_is_published_again(self):
+        stop = Stop(self.c)
+        stop.prepare()
+        before = self.published(stop)
+        _, done = self.c.run_faulty(1, "kill", *stop.command(), name="hold")
+        self.assertEqual((done.returncode, self.published(stop)), (-9, {}))
+        dry = self.c.json("sync", "--dry-run")["reconciled"]
+        self.assertEqual([line.split(":")[0] for line in dry], ["svc/0 published again", "svc/1 published again"])
+        self.assertEqual(self.published(stop), {})
+        self.assertIn("svc/0 published again: ", self.c.run("sync").stdout)
+        self.assertEqual(self.published(stop), before)
+        self.check_service("svc", [self.c.version] * 2)
+        self.check_clean(stop)
+        self.assertIn("svc/0 published again", " ".join(e["detail"] for e in self.c.json("history", "svc")["entries"][-3:]))
+
     def test_a_sample(self):
         if EVERY:
             self.skipTest("FAULT_EVERY walks every step")
