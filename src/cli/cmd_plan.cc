@@ -132,6 +132,7 @@ bool leavesOut(const ops::ClusterPlan& plan) {
 
 Result<int> runPlan(Context& context, const PlanOptions& options) {
   CCTL_TRY(const ops::ApplyRequest request, applyRequest(context, options));
+  context.onlyLook();
   CCTL_TRY(ops::Operation * operation, context.operation());
   CCTL_TRY(const ops::ClusterPlan plan, ops::planCluster(*operation, request));
   const bool dry_run = context.globals().dry_run;

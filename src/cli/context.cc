@@ -106,7 +106,7 @@ Result<ops::Fleet*> Context::fleet(bool force_bootstrap) {
   options.shim = shim_;
   options.policy = sshPolicy();
   options.force_bootstrap = force_bootstrap;
-  options.dry_run = globals_.dry_run;
+  options.dry_run = globals_.dry_run || only_looks_;
   CCTL_TRY(fleet_, ops::Fleet::create(*inventory, std::move(options), progress_, &cancel_));
   return fleet_.get();
 }

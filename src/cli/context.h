@@ -55,6 +55,8 @@ class Context {
   [[nodiscard]] Result<std::vector<HostName>> limitedHosts();
   [[nodiscard]] Result<Millis> lockWait() const;
   [[nodiscard]] Result<ops::Fleet*> fleet(bool force_bootstrap = false);
+  // The hosts are looked at as by a dry run: no shim is placed or started. Before fleet().
+  void onlyLook() { only_looks_ = true; }
   // The registers of the cluster, decided by its quorum.
   [[nodiscard]] Result<registry::QuorumRegisters*> registers();
   // Everything that operations need.
@@ -90,6 +92,7 @@ class Context {
   const StepHook on_step_;
   const Painter painter_;
   Progress progress_;
+  bool only_looks_ = false;
   std::string* captured_ = nullptr;
   std::optional<Inventory> inventory_;
   std::unique_ptr<ops::Fleet> fleet_;

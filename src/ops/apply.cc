@@ -260,7 +260,7 @@ bool ClusterPlan::hasLeftovers() const {
 }
 
 Result<ClusterPlan> planCluster(Operation& operation, const ApplyRequest& request) {
-  operation.fleet.begin(operation.inventory().registry_hosts, Need::kShim);
+  operation.fleet.begin(operation.inventory().registry_hosts, Need::kPlaced);
   ClusterPlan cluster;
   CCTL_TRY(cluster.drained, readDrained(operation.registers));
   CCTL_TRY(cluster.services, servicesToPlan(operation, request));

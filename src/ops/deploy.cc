@@ -52,7 +52,7 @@ class Deploy {
     std::vector<HostName> order = inventory.registry_hosts;
     addMissing(order, eligibleHosts(inventory, manifest_));
     addMissing(order, allHosts(inventory));
-    operation_.fleet.begin(order, request_.dry_run ? Need::kShim : Need::kPlaced);
+    operation_.fleet.begin(order, Need::kPlaced);
     return place();
   }
 

@@ -16,7 +16,7 @@ class Prune {
 
   Result<PruneOutcome> run() {
     const std::vector<HostName> hosts = allHosts(operation_.inventory());
-    operation_.fleet.begin(hosts, request_.dry_run ? Need::kShim : Need::kPlaced);
+    operation_.fleet.begin(hosts, Need::kPlaced);
     CCTL_TRY(desired_, readDesired(operation_.registers, request_.service));
     CCTL_CHECK(readStore());
     const std::vector<HostConnection*> connected =

@@ -39,7 +39,7 @@ Result<GoodSpec> chooseGood(const ServiceName& service, const Desired& desired,
 Result<RollbackOutcome> rollback(Operation& operation, const DeployRequest& request,
                                  const std::optional<Version>& version) {
   const Inventory& inventory = operation.inventory();
-  operation.fleet.begin(allHosts(inventory), request.dry_run ? Need::kShim : Need::kPlaced);
+  operation.fleet.begin(allHosts(inventory), Need::kPlaced);
   CCTL_TRY(const Desired desired, readDesired(operation.registers, request.service));
   CCTL_TRY(const GoodSpec good, chooseGood(request.service, desired, version));
   CCTL_TRY(Spec spec,

@@ -181,8 +181,9 @@ class DryRunTest(SharedCluster):
         self.c.run("deploy", "user", "1.0.0")
         with open(f"{self.c.inventory}/cluster.yaml") as file:
             before = file.read()
+        self.c.run("stop", "-y", "web/0")
         # Killed between the new endpoints and those who follow them.
-        _, done = self.c.run_faulty(1, "kill", "stop", "-y", "web/0", name="dependants")
+        _, done = self.c.run_faulty(1, "kill", "start", "web/0", name="dependants")
         self.assertEqual(done.returncode, -9)
         self.c.append("cluster.yaml", "\nalerts: [{on: [crash], host_exec: [/bin/true]}]\n"
                                       "views: [{plain: web.txt, service: web, hosts: host2}]\n")
@@ -231,6 +232,18 @@ class BareHostsTest(SharedCluster):
                 self.assertIn(text, done.stdout + done.stderr)
         for host in (1, 2):
             self.assertFalse(os.path.exists(self.c.live_path(host)))
+
+    def test_plan_looks_and_apply_places(self):
+        """At the host that keeps the registry: more is not asked where nothing was deployed."""
+        for command in (["plan"], ["apply", "--dry-run"]):
+            done = self.c.run(*command)
+            self.assertIn("never deployed", done.stdout)
+            self.assertIn("host1: there is no shim yet; it would be placed", done.stderr)
+            self.assertFalse(os.path.exists(self.c.live_path(1)))
+        self.assertIn("nothing to do", self.c.run("apply", "-y").stdout)
+        self.assertTrue(os.path.exists(self.c.live_path(1)))
+        self.assertNotIn("would be placed", self.c.run("plan").stderr)
+        self.c.run("unbootstrap", "host1", "-y")
 
     def test_where_only_some_have_it(self):
         self.c.run("bootstrap", "host1")
