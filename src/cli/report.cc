@@ -18,7 +18,7 @@ std::string exitText(const protocol::ExitReport& exit) {
 std::string failureText(const ops::InstanceFailure& failure) {
   std::string text =
       fmt::format("{} on {}: {}\n", failure.id, failure.host, printable(failure.problem));
-  if (!failure.health_answer.empty())
+  if (failure.problem.find(failure.health_answer) == std::string::npos)  // not told already
     text += fmt::format("  health answer: {}\n", printable(failure.health_answer));
   if (!failure.exit) return text;
   text += fmt::format("  ended with {} after {}\n", exitText(*failure.exit),

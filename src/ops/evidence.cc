@@ -53,7 +53,8 @@ std::string summary(const Operation& operation, const EvidenceInput& input) {
                   operation.reason, operation.identity.text(), formatTime(input.begun),
                   formatTime(SystemClock().wall()), input.cause.message);
   for (const InstanceFailure& failure : input.failures)
-    text += fmt::format("{} on {}: {}\n", failure.id, failure.host, failure.problem);
+    if (input.cause.message.find(failure.problem) == std::string::npos)  // a lone one is the cause
+      text += fmt::format("{} on {}: {}\n", failure.id, failure.host, failure.problem);
   return text;
 }
 

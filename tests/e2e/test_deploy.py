@@ -61,6 +61,7 @@ class DeployTest(SharedCluster):
         self.assertEqual(after, before)
         self.assertEqual(self.c.endpoints(service), endpoints)
         self.assertEqual(self.c.versions(service), ["1.0.0", "1.0.0"])
+        return done.stdout
 
     def test_a_version_that_crashes_at_start_is_put_back(self):
         self.deployed("crasher")
@@ -83,7 +84,8 @@ class DeployTest(SharedCluster):
     def test_a_version_that_is_never_ready_is_put_back(self):
         self.deployed("unready", start_timeout="2s")
         self.c.release("unready", "1.1.0", mode="never-ready")
-        self.check_put_back("unready", "1.1.0", "503")
+        out = self.check_put_back("unready", "1.1.0", "503")
+        self.assertEqual(out.count("503 Service Unavailable"), 1, out)
 
     def test_a_bad_second_batch_puts_back_the_first(self):
         # Instance 1 finds its port's marker file and fails; instance 0 has been replaced by then.

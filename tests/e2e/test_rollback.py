@@ -128,6 +128,7 @@ class RollbackTest(SharedCluster):
                 return file.read()
 
         self.assertIn("deploy evidence 1.1.0", text("summary.txt"))
+        self.assertEqual(text("summary.txt").count("exit status 3"), 1, text("summary.txt"))
         self.assertIn('"exit_status": 3', text("failures.json"))
         self.assertIn("cannot open the puzzle database", text("host1-evidence-0/output.log"))
         self.assertIn("exit status 3", text("host1-evidence-0/events.jsonl"))
