@@ -9,6 +9,10 @@ add_link_options(-Wl,--gc-sections)
 if(CLUSTERCTL_SANITIZE)
   add_compile_options(-fsanitize=${CLUSTERCTL_SANITIZE} -fno-omit-frame-pointer
                       -fno-sanitize-recover=all)
+  if(CLUSTERCTL_SANITIZE MATCHES "undefined")
+    # A third of the compiler's time, for what the address sanitizer and the processor tell as well.
+    add_compile_options(-fno-sanitize=null,alignment,vptr,object-size)
+  endif()
   add_link_options(-fsanitize=${CLUSTERCTL_SANITIZE})
 endif()
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
