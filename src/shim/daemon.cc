@@ -15,9 +15,11 @@
 
 #include "base/digest.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "base/version.h"
 #include "model/host_paths.h"
 #include "shim/identity.h"
+#include "shim/lost_state.h"
 #include "shim/proc.h"
 #include "shim/spawn.h"
 
@@ -239,14 +241,23 @@ Result<void> Daemon::load() {
   return {};
 }
 
-// A shim without its memory is still better than none; what it forgot is kept for people to see.
+// A shim without its memory goes by what is on the disk and what runs; what it cannot read is kept
+// for people to see.
 void Daemon::loadState() {
   const auto loaded = state_.load();
-  if (loaded) return;
-  const std::string path = paths::stateFile(host_.root);
-  const std::string aside = path + ".damaged-" + formatTime(clock_.wall());
-  ::rename(path.c_str(), aside.c_str());
-  report({loaded.error().message, "the damaged state was moved to " + aside});
+  if (!loaded) {
+    const std::string path = paths::stateFile(host_.root);
+    const std::string aside = path + ".damaged-" + formatTime(clock_.wall());
+    ::rename(path.c_str(), aside.c_str());
+    report({loaded.error().message, "the damaged state was moved to " + aside});
+  }
+  if (!state_.data().boot_id.empty()) return;  // there was one
+  state_.data().instances = recordsOnDisk(host_.root);
+  if (state_.data().instances.empty()) return;
+  report(
+      {fmt::format("the state was made anew for {} from the generations on the disk; what was "
+                   "stopped by order is started",
+                   counted(state_.data().instances.size(), "instance"))});
 }
 
 // Services first: whoever wants to talk can wait, and making sockets takes a while on a busy disk.

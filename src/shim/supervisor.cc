@@ -578,10 +578,13 @@ void Supervisor::resumeInstance(const InstanceRef& ref, bool same_boot) {
          fmt::format("stays down: stopped by {}", record->held_by));
 }
 
-void Supervisor::noteLost(const InstanceRef& ref, const GenerationRecord& record) {
+void Supervisor::noteLost(const InstanceRef& ref, const GenerationRecord& record,
+                          const ServiceProcess& process) {
   if (host_.journal.tellsExitOf(record.process->pid, record.process->start_ticks)) return;
   protocol::Event event;
   event.kind = EventKind::kLost;
+  event.version = process.spec().version;
+  if (record.up) event.alert = protocol::AlertKind::kCrash;
   event.service = ref.service;
   event.index = ref.index;
   event.generation = record.generation;
@@ -591,6 +594,9 @@ void Supervisor::noteLost(const InstanceRef& ref, const GenerationRecord& record
   event.exit.emplace();
   event.exit->pid = record.process->pid;
   event.exit->start_ticks = record.process->start_ticks;
+  event.exit->release_digest = process.spec().release_digest;
+  event.exit->at = host_.loop.clock().wall();  // when it was noticed
+  event.exit->restarts = record.restarts;
   host_.journal.append(std::move(event));
 }
 
@@ -607,7 +613,10 @@ void Supervisor::resumeGeneration(const InstanceRef& ref, int generation, bool s
   }
   if ((*found)->takeMissedExit()) return;
   GenerationRecord* record = host_.state.find(ref)->find(generation);
-  if (record->process) noteLost(ref, *record);
+  if (record->process) {
+    noteLost(ref, *record, **found);
+    if (should_run) ++record->restarts;
+  }
   if (PidSlot* slot = host_.survivors.slot(processName(ref, generation))) slot->pid = 0;
   record->process.reset();
   host_.state.touch();

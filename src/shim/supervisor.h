@@ -87,7 +87,8 @@ class Supervisor {
   void releaseSockets(const protocol::InstanceRef& ref);
   void resumeInstance(const protocol::InstanceRef& ref, bool same_boot);
   void resumeGeneration(const protocol::InstanceRef& ref, int generation, bool should_run);
-  void noteLost(const protocol::InstanceRef& ref, const GenerationRecord& record);
+  void noteLost(const protocol::InstanceRef& ref, const GenerationRecord& record,
+                const ServiceProcess& process);
   void onReady(ServiceProcess& process);
   void makeCurrent(InstanceRecord& record, int generation);
   void passOnCurrent(InstanceRecord& record);

@@ -1059,6 +1059,10 @@ class Survival(ShimTest):
         # How it ended is known only while init has not reaped it.
         told = self.events(client, "lost") + self.events(client, "exit")
         self.assertEqual([e["pid"] for e in told], [reply["pid"]])
+        self.assertEqual((told[0]["alert"], told[0]["version"]), ("crash", "1.0"))
+        self.assertEqual(told[0]["exit"]["release_digest"], status[0]["release_digest"])
+        self.assertGreater(told[0]["exit"]["at"], "2026")
+        self.assertEqual(status[0]["restarts"], 1)
 
     def test_a_shim_killed_again_and_again_under_load(self):
         # Kills at random moments of starts and crashes; never two copies, never none for long.
@@ -1214,17 +1218,54 @@ class Survival(ShimTest):
         self.assertTrue(any("torn tail" in e["text"] for e in after))
         self.assertEqual([e["seq"] for e in after], list(range(1, len(after) + 1)))
 
-    def test_damaged_state_is_put_aside_and_said(self):
-        self.deploy(self.client, {"bin/w": (WAITER, True)}, ["bin/w"])
+    def without_state(self, damage):
+        """A service with a socket of the shim, one whose older generation is there too, one stopped by order; both
+        processes of the shim killed, the state damaged, the shim started. → pids before, a client"""
+        files = {"bin/w": (WAITER, True), "bin/l": (LISTENER, True)}
+        spec, first = self.deploy(self.client, files, ["bin/l"], ports=[{"name": "main", "socket": True}])
+        old, _ = self.deploy(self.client, files, ["bin/w"], index=1)
+        _, second = self.new_generation(self.client, old["release_digest"], ["bin/w"], index=1)
+        self.client.ask("stop", instance={"service": "svc", "index": 1}, generation=1, hold=False, caller=CALLER)
+        self.deploy(self.client, files, ["bin/w"], index=2)
+        self.client.ask("stop", instance={"service": "svc", "index": 2}, hold=True, caller=CALLER)
         self.kill_shim(restart=False)
-        path = os.path.join(self.root, "shim", "state", "state.json")
-        with open(path, "r+b") as f:
-            f.seek(20)
-            f.write(b"X")
+        damage(os.path.join(self.root, "shim", "state", "state.json"))
         self.shim("start", "--root", self.root)
-        client = self.connect()
+        return {0: first["pid"], 1: second["pid"]}, spec, self.connect()
+
+    def check_made_anew(self, pids, spec, client):
+        for index, pid in pids.items():
+            status = wait_until(lambda: [s for s in self.status(client, index=index) if s["state"] == "ready"])
+            self.assertEqual([s["pid"] for s in status], [pid])
+        self.assertEqual(self.status(client, index=1)[-1]["generation"], 2)
+        socket.create_connection(("127.0.0.1", spec["ports"]["main"]), 5).close()
+        # The disk does not tell that it was stopped: it runs, once, and that is said.
+        wait_until(lambda: [s for s in self.status(client, index=2) if s["state"] == "ready"])
+        self.assertTrue(any("made anew for 3 instances" in e["text"] for e in self.events(client, "lost")))
+        # A new generation takes no number, no port and no file of one that is there.
+        fresh = client.ask("allocate", instance={"service": "svc", "index": 1}, caller=CALLER, ports=[],
+                           pool_low=21000, pool_high=29999)
+        self.assertEqual(fresh["generation"], 3)
+        # Supervised as before.
+        os.kill(pids[1], signal.SIGKILL)
+        wait_until(lambda: [s for s in self.status(client, index=1)
+                            if s["state"] == "ready" and s["pid"] not in (0, pids[1])])
+
+    def test_damaged_state_is_put_aside_and_made_anew(self):
+        def damage(path):
+            with open(path, "r+b") as f:
+                f.seek(20)
+                f.write(b"X")
+        pids, spec, client = self.without_state(damage)
         self.assertTrue(any("checksum" in e["text"] or "JSON" in e["text"]
                             for e in self.events(client, "lost")))
+        self.check_made_anew(pids, spec, client)
+
+    def test_a_state_cut_in_half_is_made_anew(self):
+        self.check_made_anew(*self.without_state(lambda path: os.truncate(path, os.path.getsize(path) // 2)))
+
+    def test_a_state_that_is_gone_is_made_anew(self):
+        self.check_made_anew(*self.without_state(os.unlink))
 
 
 def crc32c(text):
