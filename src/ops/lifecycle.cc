@@ -6,13 +6,12 @@
 #include "model/dependency_graph.h"
 #include "ops/change.h"
 #include "ops/dependants.h"
+#include "ops/drain_connections.h"
 #include "ops/leftovers.h"
 #include "transport/fan_out.h"
 
 namespace cctl::ops {
 namespace {
-
-constexpr Millis kLeastDrain{1'000};
 
 bool isSelected(const LifecycleRequest& request, const Placed& placed) {
   if (request.host && placed.host != *request.host) return false;
@@ -254,7 +253,9 @@ class ServiceAction {
     if (std::none_of(before_.begin(), before_.end(), leaving)) return {};
     CCTL_CHECK(changeEndpoints(
         [&](std::vector<Endpoint>& endpoints) { std::erase_if(endpoints, leaving); }));
-    return pauseFor(std::max(kLeastDrain, manifest_.upgrade.drain), operation_.cancel);
+    std::vector<OldGeneration> left;
+    for (const Placed& placed : batch) left.push_back({placed.instance, placed.host, 0, true});
+    return drainConnections(operation_, left, manifest_.upgrade.drain, operation_.cancel);
   }
 
   Result<void> changeEndpoints(const std::function<void(std::vector<Endpoint>&)>& change) {

@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "ops/dependants.h"
+#include "ops/drain_connections.h"
 #include "ops/render.h"
 #include "transport/fan_out.h"
 
@@ -217,7 +218,7 @@ Result<Endpoint> Rollout::endpointOf(const InstanceId& id, const NewGeneration& 
 Result<void> Rollout::stopStrays(const std::vector<OldGeneration>& strays) {
   if (strays.empty()) return {};
   CCTL_CHECK(
-      drain({strays, std::max(kLeastDrain, input_.manifest->upgrade.drain)}, operation_.cancel));
+      drainConnections(operation_, strays, input_.manifest->upgrade.drain, operation_.cancel));
   for (const OldGeneration& stray : strays) {
     operation_.events.warning(
         stray.id.text(),
@@ -527,62 +528,17 @@ std::vector<OldGeneration> Rollout::startedOf(const std::vector<InstanceId>& ite
 // The new ones lose their clients as gently as the old ones would have.
 Result<void> Rollout::undo(const PublishStep& step) {
   CCTL_CHECK(restoreEndpoints(step.items));
-  return drain({startedOf(step.items), std::max(kLeastDrain, input_.manifest->upgrade.drain)},
-               nullptr);
+  return drainConnections(operation_, startedOf(step.items), input_.manifest->upgrade.drain,
+                          nullptr);
 }
 
 Result<void> Rollout::undo(const WithdrawStep& step) { return restoreEndpoints(step.items); }
 
 // ---- drain -----------------------------------------------------------------------------------
 
-// nullopt when one of the hosts cannot tell.
-std::optional<int> Rollout::connectionsTo(const std::vector<OldGeneration>& items) {
-  ssh::FanOutOptions options;
-  options.forks = operation_.fleet.forks();
-  const auto replies = ssh::forEachHost<protocol::ConnectionsReply>(
-      items.size(), options, [&](size_t i) -> Result<protocol::ConnectionsReply> {
-        CCTL_TRY(HostConnection * connection, host(items[i].host));
-        protocol::ConnectionsRequest request;
-        request.service = items[i].id.service.str();
-        request.index = items[i].id.index;
-        request.generation = items[i].generation;
-        request.most = 0;
-        return connection->shim->call<protocol::ConnectionsReply>(request,
-                                                                  Deadline::in(kRequestTimeout));
-      });
-  int total = 0;
-  for (const auto& reply : replies) {
-    if (!reply) return std::nullopt;
-    total += reply->total;
-  }
-  return total;
+Result<void> Rollout::execute(const DrainStep& step) {
+  return drainConnections(operation_, step.items, step.most, operation_.cancel);
 }
-
-// At least kLeastDrain, then until nobody has been connected for kQuiet, at most step.most.
-Result<void> Rollout::drain(const DrainStep& step, const CancelToken* cancel) {
-  constexpr Millis kQuiet{500}, kEvery{50};
-  const auto begun = std::chrono::steady_clock::now();
-  const auto since = [&](SteadyTime then) {
-    return std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - then);
-  };
-  std::optional<int> open = 0;
-  SteadyTime busy = begun;
-  CCTL_CHECK(pauseFor(kLeastDrain - kQuiet, cancel));
-  for (;;) {
-    open = connectionsTo(step.items);
-    if (open != 0) busy = std::chrono::steady_clock::now();
-    if (since(begun) >= kLeastDrain && since(busy) >= kQuiet) return {};
-    if (since(begun) >= std::max(kLeastDrain, step.most)) break;
-    CCTL_CHECK(pauseFor(kEvery, cancel));
-  }
-  if (open.value_or(0) > 0)
-    operation_.events.step("", fmt::format("{} open after {}; going on",
-                                           counted(static_cast<size_t>(*open), "connection"),
-                                           humanDuration(since(begun))));
-  return {};
-}
-
-Result<void> Rollout::execute(const DrainStep& step) { return drain(step, operation_.cancel); }
 
 // ---- stop ------------------------------------------------------------------------------------
 

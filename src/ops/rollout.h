@@ -104,8 +104,6 @@ class Rollout {
   std::optional<InstanceFailure> judge(const InstanceId& id, const NewGeneration& running,
                                        const HostReport& report) const;
   Attempt restart(const OldGeneration& old);
-  std::optional<int> connectionsTo(const std::vector<OldGeneration>& items);
-  [[nodiscard]] Result<void> drain(const DrainStep& step, const CancelToken* cancel);
   std::vector<OldGeneration> startedOf(const std::vector<InstanceId>& items) const;
   [[nodiscard]] Result<void> takeStarted(std::vector<Attempt> attempts);
   [[nodiscard]] Result<void> settleStops(const std::vector<OldGeneration>& items,

@@ -1,0 +1,18 @@
+// What comes between "no client is told of it any more" and "it is stopped".
+#pragma once
+
+#include <vector>
+
+#include "model/plan.h"
+#include "ops/operation.h"
+
+namespace cctl::ops {
+
+// Waits until nobody has been connected to these for half a second, as their hosts see it in
+// /proc/net/tcp: at least a second, at most `most`; a generation 0 is any. Says how many are left.
+// Blocks; kCancelled when `cancel` (null: never) is set. A host that cannot tell counts as busy.
+[[nodiscard]] Result<void> drainConnections(Operation& operation,
+                                            const std::vector<OldGeneration>& items, Millis most,
+                                            const CancelToken* cancel);
+
+}  // namespace cctl::ops
