@@ -233,18 +233,6 @@ class BareHostsTest(SharedCluster):
         for host in (1, 2):
             self.assertFalse(os.path.exists(self.c.live_path(host)))
 
-    def test_plan_looks_and_apply_places(self):
-        """At the host that keeps the registry: more is not asked where nothing was deployed."""
-        for command in (["plan"], ["apply", "--dry-run"]):
-            done = self.c.run(*command)
-            self.assertIn("never deployed", done.stdout)
-            self.assertIn("host1: there is no shim yet; it would be placed", done.stderr)
-            self.assertFalse(os.path.exists(self.c.live_path(1)))
-        self.assertIn("nothing to do", self.c.run("apply", "-y").stdout)
-        self.assertTrue(os.path.exists(self.c.live_path(1)))
-        self.assertNotIn("would be placed", self.c.run("plan").stderr)
-        self.c.run("unbootstrap", "host1", "-y")
-
     def test_where_only_some_have_it(self):
         self.c.run("bootstrap", "host1")
         done = self.c.run("deploy", "web", "1.0.0", "--dry-run")
@@ -265,6 +253,24 @@ class BareHostsTest(SharedCluster):
         self.c.run("ping", "--accept-new")
         self.assertTrue(os.path.exists(known))
         self.c.write("cluster.yaml", before)
+
+
+@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
+class BareRegistryHostTest(SharedCluster):
+    """More hosts are not asked where nothing was deployed."""
+
+    HOSTS = 1
+
+    def test_plan_looks_and_apply_places(self):
+        self.c.web("web", place="{hosts: [host1]}")
+        for command in (["plan"], ["apply", "--dry-run"]):
+            done = self.c.run(*command)
+            self.assertIn("never deployed", done.stdout)
+            self.assertIn("host1: there is no shim yet; it would be placed", done.stderr)
+            self.assertFalse(os.path.exists(self.c.live_path(1)))
+        self.assertIn("nothing to do", self.c.run("apply", "-y").stdout)
+        self.assertTrue(os.path.exists(self.c.live_path(1)))
+        self.assertNotIn("would be placed", self.c.run("plan").stderr)
 
 
 @unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
