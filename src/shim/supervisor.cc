@@ -144,7 +144,9 @@ void Supervisor::answerDurably(Done<T> done, T value) {
     if (written)
       done(value);
     else
-      done(fail(written.error().context("the shim cannot write its state")));
+      done(
+          fail(written.error().context("it is done, but the shim cannot write it down, and a loss "
+                                       "of power would undo it: make room on its disk")));
   });
 }
 
