@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -38,7 +39,7 @@ class FieldWriter {
  public:
   template <typename T>
   void operator()(const char* key, const T& value) {
-    text_ += text_.empty() ? "{\"" : ",\"";
+    text_ += std::exchange(empty_, false) ? "{\"" : ",\"";
     text_ += key;
     text_ += "\":";
     write(value);
@@ -49,11 +50,12 @@ class FieldWriter {
     if (!(value == T{})) (*this)(key, value);
   }
   std::string take() {
-    text_ += text_.empty() ? "{}" : "}";
+    close();
     return std::move(text_);
   }
 
  private:
+  void close() { text_ += empty_ ? "{}" : "}"; }
   template <typename T>
   void write(const std::vector<T>& values) {
     text_ += '[';
@@ -108,13 +110,15 @@ class FieldWriter {
     } else if constexpr (std::is_floating_point_v<T>) {
       text_ += dumpJson(value);
     } else {
-      FieldWriter inner;
-      describe(inner, value);
-      text_ += inner.take();
+      empty_ = true;
+      describe(*this, value);
+      close();
+      empty_ = false;  // of the one around it, which has at least this
     }
   }
 
   std::string text_;
+  bool empty_ = true;  // the innermost object that is open
 };
 
 // Remembers the first thing that does not fit and ignores the rest; fields that it does not know

@@ -162,8 +162,10 @@ std::string State::sealed() {
   std::string instances;
   for (const InstanceRecord& record : data_.instances) {
     Encoded& known = encoded_[record.ref];
-    if (known.text.empty() || !(known.record == record))
+    if (known.text.empty() || !(known.record == record)) {
       known = {record, protocol::encodeFields(record)};
+      known.text.shrink_to_fit();  // it is kept
+    }
     instances += (instances.empty() ? "" : ",") + known.text;
   }
   StateData rest;
