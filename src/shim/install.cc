@@ -22,6 +22,7 @@
 #include "shim/control_client.h"
 #include "shim/daemon.h"
 #include "shim/identity.h"
+#include "shim/proc.h"
 #include "shim/spawn.h"
 
 namespace cctl::shim {
@@ -29,6 +30,7 @@ namespace {
 
 constexpr Millis kAnswerTime{10'000};
 constexpr Millis kHandOverTime{15'000};
+constexpr Millis kLockLeft{2'000};
 constexpr int kMostOrders = 20;  // to supervisors that come back as what they were
 
 using protocol::Caller;
@@ -136,13 +138,16 @@ Result<void> orderAway(const std::string& root, protocol::ShutdownRequest reques
   return ask<protocol::Empty>(root, request, Deadline::in(kAnswerTime)).map([](auto) {});
 }
 
+bool isShimOf(const std::string& root, int pid) {
+  return pid > 1 &&
+         commandLineOf(pid).find(fmt::format("--root{0}{1}{0}", '\0', root)) != std::string::npos;
+}
+
 // What the file of the lock names may be gone by now, and its pid another's.
 void signalShim(const std::string& root, int pid, int number) {
   if (pid <= 1) return;
   const Fd handle = openPidfd(pid);
-  const auto words = readFile(fmt::format("/proc/{}/cmdline", pid), 65536);
-  const std::string its_root = fmt::format("--root{0}{1}{0}", '\0', root);
-  if (words && words->find(its_root) != std::string::npos) signalProcess(handle, pid, number);
+  if (isShimOf(root, pid)) signalProcess(handle, pid, number);
 }
 
 // Its services live on all the same. The anchor first: it would start another.
@@ -285,9 +290,20 @@ int compareVersions(const std::string& a, const std::string& b) {
   return rest_a < rest_b ? -1 : 1;
 }
 
+// While the lock is held by what is left of a shim that was killed there is none yet, and none
+// comes by itself.
+static bool runsNow(const std::string& root) {
+  const auto in_doubt = [&] {
+    const RunningShim shim = runningShimFacts(root);
+    return shim.pid != 0 && !isShimOf(root, shim.pid) && !isShimOf(root, shim.anchor);
+  };
+  await([&] { return !in_doubt(); }, kLockLeft);
+  return runningShim(root) != 0;
+}
+
 Result<bool> startDaemon(const std::string& root) {
   CCTL_CHECK(loadIdentity(root));
-  if (runningShim(root) != 0) return false;
+  if (runsNow(root)) return false;
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return failErrno(errno, "pipe");
   const Fd answer(ends[0]);

@@ -10,10 +10,13 @@
 #include <cstdlib>
 #include <ctime>
 
+#include "base/cancel.h"
 #include "base/file.h"
 
 namespace cctl::shim {
 namespace {
+
+constexpr Millis kExecTime{100};
 
 std::vector<std::string_view> words(std::string_view text) {
   std::vector<std::string_view> found;
@@ -88,13 +91,17 @@ std::optional<ProcStat> aliveProcess(int pid, uint64_t start_ticks) {
   return stat;
 }
 
+std::vector<int> allPids() {
+  std::vector<int> pids;
+  const auto names = listDir("/proc");
+  for (const std::string& name : names ? *names : std::vector<std::string>())
+    if (const int pid = number<int>(name); pid > 0) pids.push_back(pid);
+  return pids;
+}
+
 std::vector<int> sessionMembers(int sid, uint64_t start_ticks) {
   std::vector<int> members;
-  const auto names = listDir("/proc");
-  if (!names) return members;
-  for (const std::string& name : *names) {
-    const int pid = number<int>(name);
-    if (pid <= 0) continue;
+  for (const int pid : allPids()) {
     const auto stat = readProcStat(pid);
     if (!stat || stat->session != sid) continue;
     if (pid == sid && stat->start_ticks != start_ticks) return {};
@@ -135,8 +142,31 @@ WallTime wallTimeOf(uint64_t start_ticks, WallTime now) {
   return now - std::max(Millis(0), uptime - ticksToMillis(start_ticks));
 }
 
+std::string commandLineOf(int pid) {
+  return readWhole(fmt::format("/proc/{}/cmdline", pid)).value_or("");
+}
+
+static bool hasExecutable(int pid) {  // not so what has ended, and what is the kernel's own
+  char target[1];
+  return ::readlink(fmt::format("/proc/{}/exe", pid).c_str(), target, sizeof target) > 0;
+}
+
+// In the midst of an exec a process has neither arguments nor environment, and what was opened
+// before it is empty after it. So an empty one is believed when there are arguments, and it is
+// still empty then, twice.
 std::vector<std::string> environmentOf(int pid) {
-  const auto text = readWhole(fmt::format("/proc/{}/environ", pid));
+  const std::string path = fmt::format("/proc/{}/environ", pid);
+  const Deadline deadline = Deadline::in(kExecTime);
+  auto text = readWhole(path);
+  for (int seen = 0; text && text->empty() && seen < 2 && hasExecutable(pid);) {
+    if (!commandLineOf(pid).empty())
+      ++seen;
+    else if (deadline.passed())
+      break;
+    else
+      ::usleep(1'000);  // there is nothing to wait on
+    text = readWhole(path);
+  }
   std::vector<std::string> variables;
   std::string_view rest = text ? std::string_view(*text) : std::string_view();
   while (!rest.empty()) {
@@ -162,11 +192,7 @@ static bool hasEnded(int pid) {
 
 Marked processesWith(const std::string& variable) {
   Marked found;
-  const auto names = listDir("/proc");
-  if (!names) return found;
-  for (const std::string& name : *names) {
-    const int pid = number<int>(name);
-    if (pid <= 0) continue;
+  for (const int pid : allPids()) {
     const auto environment = environmentOf(pid);
     if (std::find(environment.begin(), environment.end(), variable) == environment.end()) continue;
     const auto stat = readProcStat(pid);

@@ -47,8 +47,14 @@ std::optional<std::vector<int>> childrenOf(int pid);
 uint64_t ticksNow();
 // The wall clock's time at which a process with this start time began.
 WallTime wallTimeOf(uint64_t start_ticks, WallTime now);
-// Its environment as it was at its exec, each "NAME=value"; empty when it cannot be read.
+// Its environment as it was at its exec, each "NAME=value"; empty when it cannot be read. Waits for
+// one in the midst of an exec, 100 ms at most.
 std::vector<std::string> environmentOf(int pid);
+// Its arguments, each ended by a NUL; empty when they cannot be read or it is in the midst of an
+// exec.
+std::string commandLineOf(int pid);
+// All processes there are.
+std::vector<int> allPids();
 // The pid of an instance's main process, in the environment of all of its processes.
 inline constexpr std::string_view kMainPid = "CLUSTERCTL_PID";
 // Living processes that have this "NAME=value": the main ones, and those whose main process, or the

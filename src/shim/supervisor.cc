@@ -1,9 +1,12 @@
 #include "shim/supervisor.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <csignal>
 #include <set>
 
+#include "base/cancel.h"
 #include "base/file.h"
 #include "model/host_paths.h"
 #include "model/names.h"
@@ -20,6 +23,7 @@ using protocol::InstanceRef;
 using protocol::InstanceState;
 
 constexpr size_t kKeepGenerations = 5;
+constexpr Millis kUnbegunEnd{1'000};  // longest wait for what was killed
 
 std::string nameOf(const InstanceRef& ref) { return fmt::format("{}/{}", ref.service, ref.index); }
 
@@ -532,11 +536,28 @@ void Supervisor::resume() {
   host_.mover.finish();
 }
 
+// A child that the supervisor before this one had begun, and that has not come to its exec, has all of
+// that supervisor but its pid: nothing tells yet what it becomes.
+static void endUnbegun(const std::string& root) {
+  const std::string supervisor =
+      fmt::format("clusterctl-shim{0}supervise{0}--root{0}{1}{0}", '\0', root);
+  const auto is_one = [&](int pid) { return commandLineOf(pid).starts_with(supervisor); };
+  const Deadline deadline = Deadline::in(kUnbegunEnd);
+  for (const int pid : allPids()) {
+    if (pid == ::getpid() || !is_one(pid)) continue;
+    const Fd handle = openPidfd(pid);
+    if (!is_one(pid)) continue;  // again, now that the descriptor pins it
+    signalProcess(handle, pid, SIGKILL);
+    while (is_one(pid) && !deadline.passed()) ::usleep(1'000);
+  }
+}
+
 // Supervisor and anchor were killed together, perhaps before a process that had just begun was
 // written down: its environment still tells which one it is. One that has ended since is known to
 // nobody; what it left behind ends as it would have.
 void Supervisor::findUnknown() {
   host_.survivors.markInherited();
+  endUnbegun(host_.root);
   const std::string ours = markOf(host_.root);
   const Marked marked = processesWith(ours);
   for (const int pid : marked.orphans) {

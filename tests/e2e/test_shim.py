@@ -5,6 +5,8 @@ BUILD_DIR names the build directory (default: build/release of this tree).
 """
 
 import ctypes
+import errno
+import glob
 import hashlib
 import json
 import os
@@ -249,7 +251,7 @@ class ShimTest(unittest.TestCase):
         self.clients.append(client)
         return client
 
-    def kill_pair(self):
+    def kill_pair(self, wait=True):
         """Supervisor and anchor, at once: nothing of the shim is left, its services live on."""
         try:
             info = self.info()
@@ -263,7 +265,8 @@ class ShimTest(unittest.TestCase):
                 os.kill(pid, number)
             except ProcessLookupError:
                 pass
-        wait_until(lambda: not self.info()["running"], what="release of the lock")
+        if wait:
+            wait_until(lambda: not self.info()["running"], what="release of the lock")
 
     def kill_shim(self, restart=True):
         self.kill_pair()
@@ -955,6 +958,50 @@ class Processes(ShimTest):
         self.assertEqual(os.path.getsize(victim), 0)
 
 
+class Tracer:
+    """Holds what a process begins at its first instruction (ptrace(2)). One thread, in a `with`."""
+    SEIZE, DETACH, EVENTMSG, SYSCALL, CONTINUE = 0x4206, 17, 0x4201, 24, 7
+    FORKS = (1, 2, 3)  # PTRACE_EVENT_FORK, VFORK, CLONE
+    OPTIONS = sum(1 << event for event in FORKS)
+
+    def __init__(self, pid):
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.pid = pid
+        self.child = None
+
+    def call(self, what, pid, data):
+        if self.libc.ptrace(ctypes.c_long(what), pid, None, ctypes.c_void_p(data)) < 0:
+            raise OSError(ctypes.get_errno(), "ptrace")
+
+    def __enter__(self):
+        self.call(self.SEIZE, self.pid, self.OPTIONS)
+        return self
+
+    def next_child(self):
+        """Returns once it stands still; the one that began it waits too."""
+        while (status := os.waitpid(self.pid, 0)[1]) >> 16 not in self.FORKS:
+            self.call(self.CONTINUE, self.pid, os.WSTOPSIG(status))
+        child = ctypes.c_ulong()
+        self.call(self.EVENTMSG, self.pid, ctypes.addressof(child))
+        self.child = child.value
+        os.waitpid(self.child, 0)
+        return self.child
+
+    def step(self, pid):
+        """To the next begin or end of a system call."""
+        self.call(self.SYSCALL, pid, 0)
+        if not os.WIFSTOPPED(os.waitpid(pid, 0)[1]):
+            raise AssertionError(f"{pid} has ended")
+
+    def __exit__(self, *_):
+        for pid in filter(None, (self.pid, self.child)):
+            try:
+                self.call(self.DETACH, pid, 0)
+            except OSError as error:  # killed meanwhile
+                if error.errno != errno.ESRCH:
+                    raise
+
+
 class Survival(ShimTest):
     def setUp(self):
         super().setUp()
@@ -980,6 +1027,40 @@ class Survival(ShimTest):
         os.kill(pids[2], signal.SIGKILL)
         wait_until(lambda: [s for s in self.status(client, index=2)
                             if s["state"] == "ready" and s["pid"] != pids[2]])
+
+    def test_both_killed_between_the_fork_of_a_service_and_its_exec(self):
+        _, reply = self.deploy(self.client, {"bin/w": (WAITER, True)}, ["bin/w"])
+        info = self.info()
+        with Tracer(info["pid"]) as tracer:
+            os.kill(reply["pid"], signal.SIGKILL)
+            child = tracer.next_child()
+            while os.getsid(child) != child:
+                tracer.step(child)
+            # It stands still, has let go of the shim's descriptors, and is written down nowhere.
+            self.kill_pair()
+            self.shim("start", "--root", self.root)
+            client = self.connect()
+            wait_until(lambda: not alive(child), what="its end")
+        status = wait_until(lambda: [s for s in self.status(client) if s["state"] == "ready"])
+        self.assertNotIn(status[0]["pid"], (reply["pid"], child))
+
+    def test_a_start_right_behind_the_kill_of_both_waits_for_what_is_left_of_them(self):
+        _, reply = self.deploy(self.client, {"bin/w": (WAITER, True)}, ["bin/w"])
+        info = self.info()
+        with Tracer(info["pid"]) as tracer:
+            os.kill(reply["pid"], signal.SIGKILL)
+            tracer.next_child()  # has all descriptors of the shim, that of the lock too
+            self.kill_pair(wait=False)
+            start = subprocess.Popen([SHIM, "start", "--root", self.root])
+            with self.assertRaises(subprocess.TimeoutExpired):
+                start.wait(0.2)
+        self.assertEqual(start.wait(30), 0)
+        client = self.connect()
+        wait_until(lambda: [s for s in self.status(client) if s["state"] == "ready"])
+        mark = f"CLUSTERCTL_NAMING={self.root}/run/naming.sock"
+        found = subprocess.run(["grep", "-lsz", "-e", "^" + mark, *glob.glob("/proc/[0-9]*/environ")],
+                               stdout=subprocess.PIPE, text=True)
+        self.assertEqual(found.stdout.splitlines(), [f"/proc/{self.one(client)['pid']}/environ"])
 
     def test_how_a_service_ended_stays_known_over_a_kill(self):
         script = b"#!/bin/sh\ntrap 'exit 9' USR1\nwhile true; do sleep 0.02; done\n"
@@ -1311,6 +1392,8 @@ def wake_ups(pid):
 class OldKernel(Survival):
     """All of Survival without process descriptors."""
     before_exec = staticmethod(forget_new_calls)
+    # There a child has a copy of the lock until its exec: nobody starts before.
+    test_both_killed_between_the_fork_of_a_service_and_its_exec = None
 
     def test_the_calls_are_missing(self):
         done = subprocess.run([sys.executable, "-c", "import os; os.pidfd_open(os.getpid())"],
