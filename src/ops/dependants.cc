@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "model/dependency_graph.h"
 #include "ops/change.h"
+#include "ops/drain_connections.h"
 #include "ops/probe.h"
 #include "ops/render.h"
 #include "ops/specs.h"
@@ -14,7 +15,6 @@
 namespace cctl::ops {
 namespace {
 
-constexpr Millis kLeastDrain{1'000};
 constexpr Millis kLookEvery{100};
 
 OnChange actionFor(const Manifest& manifest, const ServiceName& service) {
@@ -210,7 +210,9 @@ class Refresher {
     if (withdrawn.empty()) return withdrawn;
     CCTL_CHECK(changeEndpoints(
         [&](std::vector<Endpoint>& endpoints) { std::erase_if(endpoints, leaving); }));
-    CCTL_CHECK(pauseFor(std::max(kLeastDrain, manifest_.upgrade.drain), nullptr));
+    std::vector<OldGeneration> items;
+    for (const Endpoint& endpoint : withdrawn) items.push_back({endpoint.instance, endpoint.host});
+    CCTL_CHECK(drainConnections(operation_, items, manifest_.upgrade.drain, nullptr));
     return withdrawn;
   }
 

@@ -8,7 +8,7 @@
 namespace cctl::ops {
 namespace {
 
-constexpr Millis kLeast{1'000}, kQuiet{500}, kEvery{50};
+constexpr Millis kQuiet{500}, kEvery{50};
 
 // nullopt when one of the hosts cannot tell.
 std::optional<int> connectionsTo(Operation& operation, const std::vector<OldGeneration>& items) {
@@ -43,12 +43,12 @@ Result<void> drainConnections(Operation& operation, const std::vector<OldGenerat
   };
   std::optional<int> open = 0;
   SteadyTime busy = begun;
-  CCTL_CHECK(pauseFor(kLeast - kQuiet, cancel));
+  CCTL_CHECK(pauseFor(kLeastDrain - kQuiet, cancel));
   for (;;) {
     open = connectionsTo(operation, items);
     if (open != 0) busy = std::chrono::steady_clock::now();
-    if (since(begun) >= kLeast && since(busy) >= kQuiet) return {};
-    if (since(begun) >= std::max(kLeast, most)) break;
+    if (since(begun) >= kLeastDrain && since(busy) >= kQuiet) return {};
+    if (since(begun) >= std::max(kLeastDrain, most)) break;
     CCTL_CHECK(pauseFor(kEvery, cancel));
   }
   if (open.value_or(0) > 0)

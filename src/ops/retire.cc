@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "model/dependency_graph.h"
+#include "model/plan.h"
 #include "ops/change.h"
 #include "ops/dependants.h"
 #include "ops/probe.h"
@@ -11,7 +12,6 @@
 namespace cctl::ops {
 namespace {
 
-constexpr Millis kLeastDrain{1'000};
 constexpr Millis kQuiet{500};
 constexpr Millis kLongestStop{3'600'000};  // the shim knows the grace of each
 

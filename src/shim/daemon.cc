@@ -371,6 +371,7 @@ void Daemon::leave(int status) {
 // The services live on, and the next shim finds them by what is written here.
 void Daemon::tidyUp() {
   if (auto written = state_.writeNow(); !written) report({written.error().message});
+  names_.finish();
   journal_.sync();
   control_.shutdown();
   ::unlink(paths::controlSocket(host_.root).c_str());

@@ -19,7 +19,9 @@ constexpr Millis kLeastApart{100};
 constexpr Millis kAfterFailure{1'000};  // a full disk, perhaps
 constexpr int kShareOfTime = 10;        // writing registry.json takes at most a tenth
 constexpr size_t kSlice = 256u << 10;   // bytes of registry.json in one turn of the loop
-constexpr int kMarkedAtOnce = 32;       // files of services, in one turn
+constexpr size_t kFilesAtOnce = 32;        // of services, in one turn
+// What was told wakes others, and those that share this processor must not wait for our disk.
+constexpr Millis kHeardFirst{1};
 
 bool isNumber(const Json& object, const char* key) {
   const auto found = object.find(key);
@@ -180,7 +182,7 @@ Result<void> Names::load() {
 // The files of services that were read from disk say so from now on, a few in each turn.
 void Names::markSlice() {
   auto service = services_.lower_bound(to_mark_);
-  for (int i = 0; i < kMarkedAtOnce && service != services_.end(); ++i, ++service)
+  for (size_t i = 0; i < kFilesAtOnce && service != services_.end(); ++i, ++service)
     if (!service->second.confirmed) {
       // One that cannot be written stays as it is: the registry has it too.
       [[maybe_unused]] const auto written = writeService(service->first, service->second);
@@ -200,7 +202,7 @@ Result<std::vector<std::string>> Names::apply(const std::vector<protocol::NamedS
     // Taken apart only where they may be ours: others wait to be told.
     const bool may_be_here = !host_.empty() && text.find('"' + host_ + '"') != std::string::npos;
     auto parsed = may_be_here ? parseJson(text) : Result<Json>(Json::array());
-    if (!text.starts_with('[') || !parsed || (!may_be_here && !Json::accept(text)))
+    if (!text.starts_with('[') || !parsed)
       return fail(Code::kBadInput, "{}: its endpoints are not a list", service.service);
     ours.push_back(isHere(*parsed, host_) ? std::move(*parsed) : Json());
   }
@@ -215,21 +217,17 @@ Result<std::vector<std::string>> Names::apply(const std::vector<protocol::NamedS
     // Of one revision there is one content: this only confirms what the files held.
     if (revision == service.revision) entry.endpoints = known->second.endpoints;
     if (entry.here) judgeEntry(entry, std::move(ours[i]));
-    Entry& kept = services_[service.service] = std::move(entry);
+    services_[service.service] = std::move(entry);
     if (revision < service.revision) applied.push_back(service.service);
-    // Who watches is told before the disk has it: a sync takes milliseconds, and it was committed.
-    changed(service.service, kept);
-    if (auto written = writeService(service.service, kept); !written) {
-      kept.confirmed = false;  // so that the same push tries again
-      return fail(written.error());
-    }
+    changed(service.service);
   }
   return applied;
 }
 
-void Names::changed(const std::string& service, const Entry&) {
-  scheduleRegistry();
+void Names::changed(const std::string& service) {
   for (const auto& on_change : on_change_) on_change(service);
+  writeSoon(service);
+  scheduleRegistry();
 }
 
 // What is shown of the endpoints that are ours. True when that is another text than before.
@@ -271,9 +269,7 @@ void Names::judgeChanged() {
     if (found == services_.end()) continue;
     auto endpoints = parseJson(found->second.endpoints);
     if (!endpoints || !judgeEntry(found->second, std::move(*endpoints))) continue;
-    // A disk that is full must not keep it from those who listen.
-    [[maybe_unused]] const auto written = writeService(service, found->second);
-    changed(service, found->second);
+    changed(service);
   }
 }
 
@@ -330,6 +326,40 @@ Result<void> Names::writeService(const std::string& service, const Entry& entry)
   return replaceFile(paths::registryServiceFile(root_, service), text, 0644, Sync::kNo);
 }
 
+void Names::writeSoon(const std::string& service) {
+  to_write_.insert(service);
+  services_timer_ = loop_.after(kHeardFirst, [this] { writeServices(kFilesAtOnce); });
+}
+
+void Names::whenWritten(Written done) {
+  if (to_write_.empty() && unwritten_.empty()) return done({});
+  waiting_.push_back(std::move(done));
+  services_timer_ = loop_.after(kHeardFirst, [this] { writeServices(kFilesAtOnce); });
+}
+
+void Names::finish() {
+  if (!to_write_.empty()) writeServices(to_write_.size());
+}
+
+void Names::writeServices(size_t most) {
+  for (; most > 0 && !to_write_.empty(); --most) {
+    const std::string service = std::move(to_write_.extract(to_write_.begin()).value());
+    auto written = writeService(service, services_.at(service));
+    if (written) continue;
+    unwritten_.insert(service);
+    if (written_) written_ = std::move(written);
+  }
+  if (!to_write_.empty()) {
+    services_timer_ = loop_.after(Millis(0), [this] { writeServices(kFilesAtOnce); });
+    return;
+  }
+  to_write_ = std::exchange(unwritten_, {});
+  if (!to_write_.empty())
+    services_timer_ = loop_.after(kAfterFailure, [this] { writeServices(kFilesAtOnce); });
+  const Result<void> written = std::exchange(written_, {});
+  for (const Written& done : std::exchange(waiting_, {})) done(written);
+}
+
 void Names::scheduleRegistry() {
   if (writing_) {
     write_again_ = true;
@@ -337,7 +367,7 @@ void Names::scheduleRegistry() {
   }
   if (write_timer_.pending()) return;
   const SteadyTime now = loop_.now();
-  const Millis wait = next_write_ > now ? std::chrono::ceil<Millis>(next_write_ - now) : Millis(0);
+  const Millis wait = std::max(kHeardFirst, std::chrono::ceil<Millis>(next_write_ - now));
   write_timer_ = loop_.after(wait, [this] { beginRegistry(); });
 }
 

@@ -39,12 +39,18 @@ class Names {
   [[nodiscard]] Result<void> load();
   const std::vector<std::string>& problems() const { return problems_; }
 
-  // Applies each service whose revision rises, all of it or, when one is malformed, nothing. The
-  // service's own file is replaced before it returns; registry.json at least 100 ms apart and never
-  // for more than a tenth of the time, in slices beside other work. Returns the names of those that
-  // it applied.
+  // Applies each service whose revision rises, all of it or, when one is malformed, nothing. Those
+  // who watch are told before it returns, and have a millisecond to hear it before the files are
+  // written: the services' own ones in slices, see whenWritten(); registry.json at least 100 ms
+  // apart and never for more than a tenth of the time. Returns the names of those that it applied.
   [[nodiscard]] Result<std::vector<std::string>> apply(
       const std::vector<protocol::NamedService>& services);
+  // Calls `done` once the files of services hold all that is known now, or with why one of them
+  // could not be replaced; that is tried again every second, and when somebody asks here.
+  using Written = std::function<void(const Result<void>&)>;
+  void whenWritten(Written done);
+  // Writes those files now, before an end of this process.
+  void finish();
 
   // A process of this service came into another state: its endpoints are judged anew at the end of
   // this turn of the loop, so that a restart comes first. Without a service: all are.
@@ -84,10 +90,12 @@ class Names {
   void learn(const std::string& service, uint64_t revision, const Json& endpoints);
   bool judgeEntry(Entry& entry, Json endpoints) const;
   void judgeChanged();
-  void changed(const std::string& service, const Entry& entry);
+  void changed(const std::string& service);
   std::string tailOf(const Entry& entry) const;
   [[nodiscard]] Result<void> writeService(const std::string& service, const Entry& entry);
   void markSlice();
+  void writeSoon(const std::string& service);
+  void writeServices(size_t most);
   void scheduleRegistry();
   void beginRegistry();
   void writeSlice();
@@ -106,6 +114,14 @@ class Names {
   std::set<std::string> to_judge_;
   bool judging_ = false;
   uint64_t generation_ = 0;
+
+  // Files of services to be replaced, those of them that could not be, why the first could not,
+  // and who waits for it.
+  std::set<std::string> to_write_;
+  std::set<std::string> unwritten_;
+  Result<void> written_;
+  std::vector<Written> waiting_;
+  Timer services_timer_;
 
   // registry.json on its way.
   struct Writing {

@@ -401,15 +401,20 @@ Kept Ops::namesPush(const NamesPushRequest& request, const Responder& responder)
     responder.error(applied.error());
     return nullptr;
   }
-  for (const std::string& service : *applied) {
-    Event event;
-    event.kind = EventKind::kNames;
-    event.service = service;
-    event.text =
-        fmt::format("names of {} are now at revision {}", service, names_.revisionOf(service));
-    host_.journal.append(std::move(event));
-  }
-  responder.reply(encodeReply(NamesReply{names_.generation(), {}}));
+  names_.whenWritten([this, applied = *applied, responder](const Result<void>& written) {
+    for (const std::string& service : applied) {
+      Event event;
+      event.kind = EventKind::kNames;
+      event.service = service;
+      event.text =
+          fmt::format("names of {} are now at revision {}", service, names_.revisionOf(service));
+      host_.journal.append(std::move(event));
+    }
+    if (written)
+      responder.reply(encodeReply(NamesReply{names_.generation(), {}}));
+    else
+      responder.error(written.error());
+  });
   return nullptr;
 }
 

@@ -143,15 +143,22 @@ void Supervisor::note(EventKind kind, const InstanceRef& ref, int generation, st
 }
 
 template <typename T>
-void Supervisor::answerDurably(Done<T> done, T value) {
-  host_.state.whenDurable([done = std::move(done), value = std::move(value)](Result<void> written) {
-    if (written)
-      done(value);
-    else
-      done(
-          fail(written.error().context("it is done, but the shim cannot write it down, and a loss "
-                                       "of power would undo it: make room on its disk")));
-  });
+void Supervisor::answerDurably(Done<T> done, T value, const char* outcome) {
+  host_.state.whenDurable(
+      [done = std::move(done), value = std::move(value), outcome](Result<void> written) {
+        if (written)
+          done(value);
+        else
+          done(fail(written.error().context(
+              fmt::format("{}, but the shim cannot write it down, and a loss of power would undo "
+                          "it: make room on its disk",
+                          outcome))));
+      });
+}
+
+void Supervisor::answerStart(Done<protocol::StartReply> done, protocol::StartReply reply) {
+  const bool ready = reply.state == InstanceState::kReady;
+  answerDurably(std::move(done), std::move(reply), ready ? kDone : "it did not become ready");
 }
 
 // ---- generations -------------------------------------------------------------------------------
@@ -298,7 +305,7 @@ void Supervisor::start(const protocol::StartRequest& request, Done<protocol::Sta
   if (!chosen) return done(fail(chosen.error()));
   order(ref, (*chosen)->spec().generation, request.caller, "start");
   (*chosen)->start([this, done = std::move(done)](const protocol::StartReply& reply) {
-    answerDurably(done, reply);
+    answerStart(done, reply);
   });
 }
 
@@ -316,7 +323,7 @@ void Supervisor::restart(const protocol::RestartRequest& request, Done<protocol:
   if (!chosen) return done(fail(chosen.error()));
   order(ref, (*chosen)->spec().generation, request.caller, "restart");
   (*chosen)->restart([this, done = std::move(done)](const protocol::StartReply& reply) {
-    answerDurably(done, reply);
+    answerStart(done, reply);
   });
 }
 

@@ -100,8 +100,11 @@ class Supervisor {
              std::string text);
   void note(protocol::EventKind kind, const protocol::InstanceRef& ref, int generation,
             std::string text, const protocol::Caller& caller = {});
+  static constexpr char kDone[] = "it is done";
+  // Once the state is on the disk; where it cannot be written, that says so behind `outcome`.
   template <typename T>
-  void answerDurably(Done<T> done, T value);
+  void answerDurably(Done<T> done, T value, const char* outcome = kDone);
+  void answerStart(Done<protocol::StartReply> done, protocol::StartReply reply);
 
   Host& host_;
   PortChooser ports_;

@@ -399,6 +399,13 @@ protocol::NamedService named(const std::string& name, uint64_t revision, const s
   return {name, revision, JsonText{list}};
 }
 
+void untilWritten(Disk& disk, Names& names) {
+  bool done = false;
+  names.whenWritten([&](const Result<void>& written) { done = written.has_value(); });
+  disk.clock.advance(Millis(1));
+  turnUntil(disk.loop, [&] { return done; });
+}
+
 TEST_CASE(
     "names: only rising revisions count; files hold what is known; a restart knows it again") {
   Disk disk;
@@ -440,6 +447,34 @@ TEST_CASE("names: a malformed push changes nothing") {
   CHECK(names.all().services.empty());
 }
 
+TEST_CASE("names: a file that cannot be replaced is told to who waits, and written when it can be") {
+  Disk disk;
+  Names names(disk.dir.path(), "demo", disk.loop);
+  REQUIRE(names.load());
+  const std::string blocked = disk.dir / "registry/services/a.json";
+  REQUIRE(makeDirs(blocked + "/x"));
+  REQUIRE(names.apply({named("a", 1, "[]"), named("b", 1, "[]")}));
+  int failed = 0;
+  int written = 0;
+  const auto count = [&](const Result<void>& done) { ++(done ? written : failed); };
+  names.whenWritten(count);
+  disk.clock.advance(Millis(1));
+  disk.loop.turn(Millis(0));
+  CHECK(failed == 1);
+  CHECK(exists(disk.dir / "registry/services/b.json"));
+  names.apply({named("a", 1, "[]")}).value();  // the same push, once more
+  names.whenWritten(count);
+  disk.clock.advance(Millis(1));
+  disk.loop.turn(Millis(0));
+  CHECK(failed == 2);
+  REQUIRE(removeTree(blocked));
+  disk.clock.advance(Millis(1000));
+  disk.loop.turn(Millis(0));
+  CHECK(readFile(blocked).value_or("").find("\"revision\":1,") != std::string::npos);
+  names.whenWritten(count);
+  CHECK(written == 1);
+}
+
 // What a file or a line shows of the endpoints of host1.
 std::string stateIn(const std::string& text) {
   const auto json = parseJson(text);
@@ -476,6 +511,8 @@ TEST_CASE("names: a process of this host that is not ready is unhealthy to local
     CHECK(told.size() == 1);  // not in the middle of the turn
     disk.loop.turn(Millis(0));
     CHECK(told == std::vector<std::string>{"ready", "unhealthy/ready"});
+    CHECK_FALSE(exists(file));  // those who heard it have their turn first
+    untilWritten(disk, names);
     CHECK(stateIn(*readFile(file)) == "unhealthy/ready");
     CHECK(names.revisionOf("a") == 3);
     CHECK(names.all().services[0].endpoints.text == list);
@@ -488,10 +525,13 @@ TEST_CASE("names: a process of this host that is not ready is unhealthy to local
     names.localChange();
     disk.loop.turn(Millis(0));
     CHECK(told.back() == "ready");
+    untilWritten(disk, names);
     CHECK(stateIn(*readFile(file)) == "ready");
     ready = false;
     names.localChange();
     disk.loop.turn(Millis(0));
+    names.finish();
+    CHECK(stateIn(*readFile(file)) == "unhealthy/ready");
   }
   // The next shim knows what is registered, though the file shows what was the case.
   Names again(disk.dir.path(), "demo", disk.loop);
@@ -519,6 +559,7 @@ TEST_CASE("names: what comes from disk is as of its revision until a push confir
     REQUIRE(names.load());
     REQUIRE(names.apply({named("a", 2, "[]"), named("b", 3, "[]")}));
     CHECK(names.lineFor("a").find("as_of") == std::string::npos);
+    untilWritten(disk, names);
   }
   Names names(disk.dir.path(), "demo", disk.loop);
   REQUIRE(names.load());
@@ -527,6 +568,7 @@ TEST_CASE("names: what comes from disk is as of its revision until a push confir
   const auto marked = [&](const char* path) {
     return readFile(disk.dir / path).value_or("").find("\"as_of\":2") != std::string::npos;
   };
+  disk.clock.advance(Millis(1));
   turnUntil(disk.loop,
             [&] { return marked("registry/services/a.json") && marked("registry/registry.json"); });
   int told = 0;
@@ -535,6 +577,7 @@ TEST_CASE("names: what comes from disk is as of its revision until a push confir
   REQUIRE(applied);
   CHECK(applied->empty());
   CHECK(told == 1);
+  untilWritten(disk, names);
   CHECK_FALSE(marked("registry/services/a.json"));
   REQUIRE(names.apply({named("a", 2, "[]")}));
   CHECK(told == 1);
@@ -551,6 +594,7 @@ TEST_CASE("names: a registry of many services is written in slices and read by l
     REQUIRE(names.load());
     before = names.generation();
     REQUIRE(names.apply(many));
+    untilWritten(disk, names);
     turnUntil(disk.loop, [&] { return names.generation() == before + 1; });
   }
   const auto text = readFile(disk.dir / "registry/registry.json");
