@@ -1,6 +1,7 @@
 #include "shim/state.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -15,6 +16,7 @@ static constexpr char kKind[] = "state";
 static constexpr char kBeside[] = ".new";
 static constexpr Millis kWriteDelay{200};
 static constexpr Millis kRetryDelay{5000};
+static constexpr Millis kTrimDelay{500};
 
 // Found by the field visitors of protocol/codec.h. M is the record, const when written.
 #define CCTL_FIELDS(Type)                               \
@@ -143,6 +145,9 @@ void State::endWrite(const Result<void>& written) {
   }
   for (const Done& done : std::exchange(served_, {})) done(written);
   if (!waiting_.empty() || (dirty_ && written)) schedule();
+  // Changes come in bursts, and each makes the text of all instances: when one is over the heap has
+  // room that nobody needs, which the allocator gives back only when told to.
+  trim_timer_ = loop_.after(kTrimDelay, [] { ::malloc_trim(0); });
 }
 
 void State::whenDurable(Done done) {

@@ -110,6 +110,7 @@ class State {
   };
   std::map<protocol::InstanceRef, Encoded> encoded_;
   Timer write_timer_;
+  Timer trim_timer_;
   StateData data_;
   bool scheduled_ = false;
   bool dirty_ = false;
