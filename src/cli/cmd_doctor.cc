@@ -47,6 +47,7 @@ bool alike(const Inventory& inventory, const ops::Finding& a, const ops::Finding
          words.problem == others.problem && words.mend == mendFor(inventory, b, a.host.str());
 }
 
+// What is bad first.
 std::vector<Group> grouped(const Inventory& inventory, const std::vector<ops::Finding>& findings) {
   std::vector<Group> groups;
   for (const ops::Finding& finding : findings) {
@@ -58,6 +59,9 @@ std::vector<Group> grouped(const Inventory& inventory, const std::vector<ops::Fi
     else
       same->hosts.push_back(finding.host);
   }
+  std::stable_sort(groups.begin(), groups.end(), [](const Group& a, const Group& b) {
+    return a.finding.level > b.finding.level;
+  });
   return groups;
 }
 
@@ -69,14 +73,18 @@ std::string examinationText(Context& context, const Examination& examination) {
     const std::string whose = group.finding.host.empty() ? "registry" : foldHosts(group.hosts);
     if (group.hosts.size() > 1)
       words.mend = mendFor(inventory, group.finding, ssh::shellQuote(whose));
-    const Style style = group.finding.level == ops::Level::kBad ? Style::kBad : Style::kWarn;
-    text += context.painter().paint(
-                style, fmt::format("{}: {}: {}", whose, words.check, printable(words.problem))) +
+    const bool bad = group.finding.level == ops::Level::kBad;
+    text += context.painter().paint(bad ? Style::kBad : Style::kWarn,
+                                    fmt::format("{}: {}{}: {}", whose, bad ? "" : "warning: ",
+                                                words.check, printable(words.problem))) +
             fmt::format("\n    do: {}\n", printable(words.mend));
   }
   if (examination.registry) text += quorumText(*examination.registry);
+  const auto bad = std::count_if(examination.findings.begin(), examination.findings.end(),
+                                 [](const auto& one) { return one.level == ops::Level::kBad; });
   return text +
-         fmt::format("doctor: {} on {} of {}\n", counted(examination.findings.size(), "finding"),
+         fmt::format("doctor: {}{} on {} of {}\n", counted(examination.findings.size(), "finding"),
+                     bad > 0 ? fmt::format(", {} of them bad,", bad) : "",
                      hostsWithFindings(examination), counted(examination.exams.size(), "host"));
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/digest.h"
 #include "base/file.h"
+#include "base/text.h"
 
 namespace cctl::shim {
 namespace {
@@ -118,8 +119,8 @@ Result<void> Journal::openSegment(Segment& segment, bool last) {
   });
   segment.size = text.size();
   if (bad_lines > 0 || (!last && good_end < text.size()))
-    problems_.push_back(
-        fmt::format("{}: {} damaged lines passed over", path, std::max<size_t>(bad_lines, 1)));
+    problems_.push_back(fmt::format("{}: {} passed over", path,
+                                    counted(std::max<size_t>(bad_lines, 1), "damaged line")));
   if (!last || good_end == text.size()) return {};
   problems_.push_back(
       fmt::format("{}: a torn tail of {} bytes was cut off", path, text.size() - good_end));

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -112,7 +113,11 @@ class DoctorTest(ClusterTest):
         text = c.run("doctor", check=2).stdout
         self.assertIn("host1: boot: nothing starts the shim at boot", text)
         self.assertIn("\n    do: clusterctl bootstrap host1 --force\n", text)
-        self.assertRegex(text.splitlines()[-1], r"^doctor: \d+ findings on 4 of 4 hosts$")
+        self.assertRegex(text.splitlines()[-1], r"^doctor: \d+ findings, \d+ of them bad, on 4 of 4 hosts$")
+        whole = text.splitlines()[:-1]
+        warned = [i for i, line in enumerate(whole) if ": warning: " in line]
+        bad = [i for i, line in enumerate(whole) if re.match(r"host\S+: (boot|disk|ssh|registry): ", line)]
+        self.assertTrue(bad and (not warned or max(bad) < min(warned)), text)
         # Only unreachable: another exit status.
         c.run("doctor", "-l", "host3", check=4)
 

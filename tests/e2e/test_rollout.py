@@ -1,6 +1,7 @@
 """How a roll-out goes: canary, observe window, budgets, drains, what is put back. On real hosts."""
 
 import json
+import signal
 import socket
 import unittest
 
@@ -52,6 +53,27 @@ class RolloutTest(SharedCluster):
         done = self.c.run("deploy", "passes", "1.1.0")
         self.assertIn("canary: passes/0", done.stderr)
         self.assertEqual(self.c.versions("passes"), ["1.1.0"] * 3)
+
+    def test_while_it_goes_on_status_does_not_call_its_instances_strays(self):
+        self.c.web("inwork", start_timeout="60s", place="{hosts: [host1]}")
+        self.c.release("inwork", "1.0.0", mode="never-ready")
+        self.c.release("inwork", "1.1.0", mode="never-ready")
+        self.check_starting("inwork", "1.0.0")  # its first
+        self.c.release("inwork", "0.9.0")
+        self.c.run("deploy", "inwork", "0.9.0")
+        self.check_starting("inwork", "1.1.0")  # beside another
+
+    def check_starting(self, service, version):
+        def started():
+            found = self.c.json("status", service, check=None)["instances"]
+            return [one for one in found if one["version"] == version and one["pid"]]
+        deploy = self.c.start("deploy", service, version)
+        found = wait_for(started, what=f"the start of {version}")
+        self.assertEqual([one["note"] for one in found], ["of the roll-out"])
+        deploy.send_signal(signal.SIGINT)
+        deploy.communicate(timeout=60)
+        self.assertEqual(deploy.returncode, 130)
+        wait_for(lambda: not started(), what="the end of what was begun")
 
     def test_a_failure_in_the_last_wave_undoes_the_waves_before_it(self):
         self.deployed("whole", "batch: 1, observe: 1s, drain: 1s")
