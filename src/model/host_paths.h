@@ -175,7 +175,7 @@ inline std::string releaseSignatures(std::string_view root, std::string_view ser
 // Every shim that was placed, by digest, and the link to the one in use.
 inline std::string shimBinDir(std::string_view root) { return join(shimDir(root), "bin"); }
 inline std::string shimBinary(std::string_view root, std::string_view digest) {
-  return join(shimBinDir(root), "clusterctl-shim-" + std::string(digest.substr(0, 12)));
+  return join(shimBinDir(root), "clusterctl-shim-" + std::string(digest));
 }
 // The same under the name that a person would type.
 inline std::string shimCommand(std::string_view root) {

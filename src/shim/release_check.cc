@@ -62,11 +62,12 @@ void FileCheck::open() {
 }
 
 bool FileCheck::step(size_t& budget) {
-  static constexpr size_t kChunk = 256u << 10;
-  std::string buffer;
+  if (done_) return true;
+  static constexpr uint64_t kChunk = 256u << 10;
+  const auto size = static_cast<size_t>(std::min(file_.size + 1, kChunk));
+  const std::unique_ptr<char[]> buffer(new char[size]);  // not zeroed
   while (!done_ && budget > 0) {
-    buffer.resize(kChunk);
-    const ssize_t got = ::read(fd_.get(), buffer.data(), buffer.size());
+    const ssize_t got = ::read(fd_.get(), buffer.get(), size);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
       problem_ = failErrno(errno, "cannot be read").value().message;
@@ -74,7 +75,7 @@ bool FileCheck::step(size_t& budget) {
     } else if (got == 0) {
       finish();
     } else {
-      sha_.update({buffer.data(), static_cast<size_t>(got)});
+      sha_.update({buffer.get(), static_cast<size_t>(got)});
       budget -= std::min(budget, static_cast<size_t>(got));
     }
   }

@@ -521,6 +521,7 @@ void Supervisor::resume() {
   StateData& data = host_.state.data();
   const std::string boot = bootId();
   const bool same_boot = data.boot_id == boot;
+  const bool rebooted = !same_boot && !data.boot_id.empty();  // so nothing of ours runs
   data.boot_id = boot;
   std::vector<InstanceRef> refs;
   for (InstanceRecord& record : data.instances) {
@@ -533,7 +534,8 @@ void Supervisor::resume() {
     }
   }
   host_.state.touch();
-  if (!host_.survivors.inherited()) findUnknown();
+  if (!host_.survivors.inherited() && !rebooted) findUnknown();
+  host_.survivors.markInherited();
   recoverSockets();
   for (const InstanceRef& ref : refs) resumeInstance(ref, same_boot);
   host_.fds.dropUntaken();
@@ -563,7 +565,6 @@ static void endUnbegun(const std::string& root) {
 // written down: its environment still tells which one it is. One that has ended since is known to
 // nobody; what it left behind ends as it would have.
 void Supervisor::findUnknown() {
-  host_.survivors.markInherited();
   endUnbegun(host_.root);
   const std::string ours = markOf(host_.root);
   const Marked marked = processesWith(ours);

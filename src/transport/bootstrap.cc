@@ -70,7 +70,7 @@ if command -v sha256sum > /dev/null 2>&1; then
 fi
 chmod 0755 "$new" || exit 72
 "$new" self-check > /dev/null || exit 74
-name=$dir/clusterctl-shim-$(printf %.12s "$digest")
+name=$dir/clusterctl-shim-$digest
 mv -f "$new" "$name" || exit 75
 trap - EXIT
 printf '\n%s\n' "$mark"

@@ -793,7 +793,7 @@ class Bootstrap(Case):
         self.assertIn("--cluster test --host host1 --advertise 127.0.0.1", outcome["args"])
         self.assertEqual(outcome["stdin"], "0")
         digest = hashlib.sha256(self.shim.read_bytes()).hexdigest()
-        placed = self.root / "shim/bin" / f"clusterctl-shim-{digest[:12]}"
+        placed = self.root / "shim/bin" / f"clusterctl-shim-{digest}"
         self.assertEqual(placed.read_bytes(), self.shim.read_bytes())
         self.assertEqual(placed.stat().st_mode & 0o777, 0o755)
         self.assertFalse(self.bootstrap()["placed"])
