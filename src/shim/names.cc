@@ -19,7 +19,7 @@ constexpr Millis kLeastApart{100};
 constexpr Millis kAfterFailure{1'000};  // a full disk, perhaps
 constexpr int kShareOfTime = 10;        // writing registry.json takes at most a tenth
 constexpr size_t kSlice = 256u << 10;   // bytes of registry.json in one turn of the loop
-constexpr size_t kFilesAtOnce = 32;        // of services, in one turn
+constexpr size_t kFilesAtOnce = 32;     // of services, in one turn
 // What was told wakes others, and those that share this processor must not wait for our disk.
 constexpr Millis kHeardFirst{1};
 

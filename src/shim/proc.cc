@@ -119,12 +119,16 @@ std::optional<std::vector<int>> childrenOf(int pid) {
   return children;
 }
 
+// Whether both stand for the same file.
+static bool areSame(const std::string& a, const std::string& b) {
+  struct stat one {};
+  struct stat other {};
+  return ::stat(a.c_str(), &one) == 0 && ::stat(b.c_str(), &other) == 0 &&
+         one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
 bool runsOwnExecutable(int pid) {
-  struct stat theirs {};
-  struct stat ours {};
-  return ::stat(fmt::format("/proc/{}/exe", pid).c_str(), &theirs) == 0 &&
-         ::stat("/proc/self/exe", &ours) == 0 && theirs.st_dev == ours.st_dev &&
-         theirs.st_ino == ours.st_ino;
+  return areSame(fmt::format("/proc/{}/exe", pid), "/proc/self/exe");
 }
 
 uint64_t ticksNow() {
@@ -190,13 +194,18 @@ static bool hasEnded(int pid) {
   return !stat || stat->dead();
 }
 
-Marked processesWith(const std::string& variable) {
+bool isOfThisHost(int pid, const std::string& dir) {
+  return areSame(fmt::format("/proc/{}/ns/pid", pid), "/proc/self/ns/pid") ||
+         areSame(fmt::format("/proc/{}/root{}", pid, dir), dir);
+}
+
+Marked processesWith(const std::string& variable, const std::string& dir) {
   Marked found;
   for (const int pid : allPids()) {
     const auto environment = environmentOf(pid);
     if (std::find(environment.begin(), environment.end(), variable) == environment.end()) continue;
     const auto stat = readProcStat(pid);
-    if (!stat || stat->dead()) continue;
+    if (!stat || stat->dead() || !isOfThisHost(pid, dir)) continue;
     const int main = mainPidIn(environment);
     if (main == pid)
       found.mains.push_back(pid);

@@ -57,13 +57,17 @@ std::string commandLineOf(int pid);
 std::vector<int> allPids();
 // The pid of an instance's main process, in the environment of all of its processes.
 inline constexpr std::string_view kMainPid = "CLUSTERCTL_PID";
-// Living processes that have this "NAME=value": the main ones, and those whose main process, or the
-// leader of their session, has ended.
+// Whether it belongs to this host's `dir`, and not to a directory of the same name in a container:
+// it is in the PID namespace of this process, or sees the very same directory there.
+bool isOfThisHost(int pid, const std::string& dir);
+
+// Living processes of this host's `dir` that have this "NAME=value": the main ones, and those whose
+// main process, or the leader of their session, has ended.
 struct Marked {
   std::vector<int> mains;
   std::vector<int> orphans;
 };
-Marked processesWith(const std::string& variable);
+Marked processesWith(const std::string& variable, const std::string& dir);
 
 std::string bootId();
 Millis ticksToMillis(uint64_t ticks);

@@ -545,12 +545,14 @@ void Supervisor::resume() {
   host_.mover.finish();
 }
 
-// A child that the supervisor before this one had begun, and that has not come to its exec, has all of
-// that supervisor but its pid: nothing tells yet what it becomes.
+// A child that the supervisor before this one had begun, and that has not come to its exec, has all
+// of that supervisor but its pid: nothing tells yet what it becomes.
 static void endUnbegun(const std::string& root) {
   const std::string supervisor =
       fmt::format("clusterctl-shim{0}supervise{0}--root{0}{1}{0}", '\0', root);
-  const auto is_one = [&](int pid) { return commandLineOf(pid).starts_with(supervisor); };
+  const auto is_one = [&](int pid) {
+    return commandLineOf(pid).starts_with(supervisor) && isOfThisHost(pid, root);
+  };
   const Deadline deadline = Deadline::in(kUnbegunEnd);
   for (const int pid : allPids()) {
     if (pid == ::getpid() || !is_one(pid)) continue;
@@ -567,7 +569,7 @@ static void endUnbegun(const std::string& root) {
 void Supervisor::findUnknown() {
   endUnbegun(host_.root);
   const std::string ours = markOf(host_.root);
-  const Marked marked = processesWith(ours);
+  const Marked marked = processesWith(ours, host_.root);
   for (const int pid : marked.orphans) {
     const Fd handle = openPidfd(pid);
     const auto environment = environmentOf(pid);  // again, now that the descriptor pins it

@@ -1044,6 +1044,24 @@ class Survival(ShimTest):
         status = wait_until(lambda: [s for s in self.status(client) if s["state"] == "ready"])
         self.assertNotIn(status[0]["pid"], (reply["pid"], child))
 
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_what_runs_in_a_container_under_the_same_name_is_not_its_own(self):
+        with tempfile.TemporaryDirectory() as elsewhere:
+            with open(os.path.join(elsewhere, "supervise"), "w", encoding="ascii") as f:
+                f.write("import time\nprint('there', flush=True)\ntime.sleep(1000)\n")
+            begin = 'import os, sys; os.execv(sys.executable, ["clusterctl-shim", "supervise", "--root", sys.argv[1]])'
+            container = subprocess.Popen(
+                ["unshare", "--pid", "--fork", "--kill-child", "--mount", "sh", "-c",
+                 'mount -t tmpfs none "$0" && mkdir -p "$1" && cd "$2" && CLUSTERCTL_PID=999999 '
+                 'CLUSTERCTL_NAMING="$1/run/naming.sock" exec "$3" -c "$4" "$1"',
+                 self.base, self.root, elsewhere, sys.executable, begin], stdout=subprocess.PIPE)
+            with container:
+                self.assertEqual(container.stdout.readline(), b"there\n")
+                self.kill_shim()
+                self.connect()
+                self.assertIsNone(container.poll())
+                container.kill()
+
     def test_a_start_right_behind_the_kill_of_both_waits_for_what_is_left_of_them(self):
         _, reply = self.deploy(self.client, {"bin/w": (WAITER, True)}, ["bin/w"])
         info = self.info()
