@@ -447,7 +447,8 @@ TEST_CASE("names: a malformed push changes nothing") {
   CHECK(names.all().services.empty());
 }
 
-TEST_CASE("names: a file that cannot be replaced is told to who waits, and written when it can be") {
+TEST_CASE(
+    "names: a file that cannot be replaced is told to who waits, and written when it can be") {
   Disk disk;
   Names names(disk.dir.path(), "demo", disk.loop);
   REQUIRE(names.load());
