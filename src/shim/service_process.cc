@@ -948,15 +948,20 @@ bool ServiceProcess::adopt() {
   return true;
 }
 
-bool ServiceProcess::takeMissedExit() {
+bool ServiceProcess::takeMissedExit(std::vector<std::string>& last_lines) {
   const std::optional<ProcessRecord> process = memory().process;
   if (!process) return false;
   own_child_ = under_anchor_ = false;
   takeOver(*process);
+  if (!capture_ && openCapture()) capture_->resumeRun(started_);  // its pipes are gone, not its log
   killRemains();
   ExitReport report = reportExit();
   if (!report.exit_status && !report.signal) {
     pid_ = 0;
+    if (capture_) {
+      capture_->drain();
+      last_lines = capture_->lastLines();
+    }
     closeCapture();
     return false;
   }

@@ -42,8 +42,9 @@ class ServiceProcess {
   // Takes over the process in the record, if it still lives; false when it does not.
   bool adopt();
   // When the process in the record has ended and how is known: the same as if it had been seen to
-  // end, the restart by policy included. False when nobody can tell.
-  bool takeMissedExit();
+  // end, the restart by policy included. False when nobody can tell: `last_lines` is what it said
+  // at last.
+  bool takeMissedExit(std::vector<std::string>& last_lines);
 
   const protocol::GenerationSpec& spec() const { return spec_; }
   // The next start uses these arguments, environment and files; its ports stay.

@@ -537,12 +537,32 @@ void Supervisor::resume() {
   if (!host_.survivors.inherited() && !rebooted) findUnknown();
   host_.survivors.markInherited();
   recoverSockets();
-  for (const InstanceRef& ref : refs) resumeInstance(ref, same_boot);
+  resumeAll(refs);
+  if (!same_boot)
+    for (const InstanceRef& ref : refs) tellHeld(ref);
   host_.fds.dropUntaken();
-  if (!host_.mover.unfinished()) return;
-  note(EventKind::kLost, {}, 0,
-       "lines that were being written when the last shim ended are lost: their process is unknown");
-  host_.mover.finish();
+}
+
+// Whose lines were being written comes first: those of another would be written over them.
+void Supervisor::resumeAll(const std::vector<InstanceRef>& refs) {
+  std::vector<Resumed> all;
+  for (const InstanceRef& ref : refs)
+    for (const Resumed& one : toResume(ref)) all.push_back(one);
+  if (const auto move = host_.mover.unfinished()) {
+    const auto is_owner = [&](const Resumed& one) {
+      return processName(one.ref, one.generation) == move->name;
+    };
+    const auto others = std::stable_partition(all.begin(), all.end(), is_owner);
+    if (others != all.begin()) resumeGeneration(all.front());
+    if (host_.mover.unfinished()) {
+      note(EventKind::kLost, {}, 0,
+           "lines that were being written when the last shim ended are lost: their process is "
+           "unknown");
+      host_.mover.finish();
+    }
+    all.erase(all.begin(), others);
+  }
+  for (const Resumed& one : all) resumeGeneration(one);
 }
 
 // A child that the supervisor before this one had begun, and that has not come to its exec, has all
@@ -596,23 +616,26 @@ void Supervisor::onNotification(int pid, const std::map<std::string, std::string
       return process->onNotification(said);
 }
 
-void Supervisor::resumeInstance(const InstanceRef& ref, bool same_boot) {
-  const InstanceRecord* record = host_.state.find(ref);
-  std::vector<std::pair<int, bool>> generations;
+std::vector<Supervisor::Resumed> Supervisor::toResume(const InstanceRef& ref) const {
+  std::vector<Resumed> found;
   // One that is in a slot alone was begun by an order that nobody has written down.
-  for (const GenerationRecord& generation : record->generations)
+  for (const GenerationRecord& generation : host_.state.find(ref)->generations)
     if (generation.prepared &&
         (generation.up || generation.process || !generation.failure.empty() ||
          host_.survivors.pidOf(processName(ref, generation.generation)) != 0))
-      generations.emplace_back(generation.generation, generation.up);
-  for (const auto& [generation, up] : generations) resumeGeneration(ref, generation, up);
-  if (!same_boot && record->held && record->current != 0)
+      found.push_back({ref, generation.generation, generation.up});
+  return found;
+}
+
+void Supervisor::tellHeld(const InstanceRef& ref) {
+  const InstanceRecord* record = host_.state.find(ref);
+  if (record->held && record->current != 0)
     note(EventKind::kStop, ref, record->current,
          fmt::format("stays down: stopped by {}", record->held_by));
 }
 
 void Supervisor::noteLost(const InstanceRef& ref, const GenerationRecord& record,
-                          const ServiceProcess& process) {
+                          const ServiceProcess& process, std::vector<std::string> last_lines) {
   if (host_.journal.tellsExitOf(record.process->pid, record.process->start_ticks)) return;
   protocol::Event event;
   event.kind = EventKind::kLost;
@@ -630,10 +653,12 @@ void Supervisor::noteLost(const InstanceRef& ref, const GenerationRecord& record
   event.exit->release_digest = process.spec().release_digest;
   event.exit->at = host_.loop.clock().wall();  // when it was noticed
   event.exit->restarts = record.restarts;
+  event.exit->last_lines = std::move(last_lines);
   host_.journal.append(std::move(event));
 }
 
-void Supervisor::resumeGeneration(const InstanceRef& ref, int generation, bool should_run) {
+void Supervisor::resumeGeneration(const Resumed& one) {
+  const auto& [ref, generation, should_run] = one;
   auto found = process(ref, generation);
   if (!found) {
     note(EventKind::kFailed, ref, generation, "cannot be started: " + found.error().message);
@@ -644,10 +669,11 @@ void Supervisor::resumeGeneration(const InstanceRef& ref, int generation, bool s
     if (!should_run) (*found)->stop([](bool) {});
     return;
   }
-  if ((*found)->takeMissedExit()) return;
+  std::vector<std::string> last_lines;
+  if ((*found)->takeMissedExit(last_lines)) return;
   GenerationRecord* record = host_.state.find(ref)->find(generation);
   if (record->process) {
-    noteLost(ref, *record, **found);
+    noteLost(ref, *record, **found, std::move(last_lines));
     if (should_run) ++record->restarts;
   }
   if (PidSlot* slot = host_.survivors.slot(processName(ref, generation))) slot->pid = 0;

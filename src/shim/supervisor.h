@@ -85,10 +85,18 @@ class Supervisor {
       const protocol::AllocateRequest& request);
   void quietSockets(const protocol::InstanceRef& ref);
   void releaseSockets(const protocol::InstanceRef& ref);
-  void resumeInstance(const protocol::InstanceRef& ref, bool same_boot);
-  void resumeGeneration(const protocol::InstanceRef& ref, int generation, bool should_run);
+  // What runs, or should, or failed to.
+  struct Resumed {
+    protocol::InstanceRef ref;
+    int generation = 0;
+    bool should_run = false;
+  };
+  std::vector<Resumed> toResume(const protocol::InstanceRef& ref) const;
+  void resumeAll(const std::vector<protocol::InstanceRef>& refs);
+  void resumeGeneration(const Resumed& one);
+  void tellHeld(const protocol::InstanceRef& ref);
   void noteLost(const protocol::InstanceRef& ref, const GenerationRecord& record,
-                const ServiceProcess& process);
+                const ServiceProcess& process, std::vector<std::string> last_lines);
   void onReady(ServiceProcess& process);
   void makeCurrent(InstanceRecord& record, int generation);
   void passOnCurrent(InstanceRecord& record);

@@ -958,9 +958,12 @@ class Processes(ShimTest):
         self.assertEqual(os.path.getsize(victim), 0)
 
 
+SPLICE = {"x86_64": 275, "aarch64": 76}
+
+
 class Tracer:
     """Holds what a process begins at its first instruction (ptrace(2)). One thread, in a `with`."""
-    SEIZE, DETACH, EVENTMSG, SYSCALL, CONTINUE = 0x4206, 17, 0x4201, 24, 7
+    SEIZE, INTERRUPT, DETACH, EVENTMSG, SYSCALL, CONTINUE = 0x4206, 0x4207, 17, 0x4201, 24, 7
     FORKS = (1, 2, 3)  # PTRACE_EVENT_FORK, VFORK, CLONE
     OPTIONS = sum(1 << event for event in FORKS)
 
@@ -986,6 +989,19 @@ class Tracer:
         self.child = child.value
         os.waitpid(self.child, 0)
         return self.child
+
+    def step_out_of(self, number):
+        """To the end of the next such system call of the process itself."""
+        self.call(self.INTERRUPT, self.pid, 0)
+        os.waitpid(self.pid, 0)
+        for _ in range(2):  # its begin, its end
+            self.step(self.pid)
+            while read(f"/proc/{self.pid}/syscall").split()[0] != str(number):
+                self.step(self.pid)
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)  # only then its parent learns of it
 
     def step(self, pid):
         """To the next begin or end of a system call."""
@@ -1080,6 +1096,29 @@ class Survival(ShimTest):
                                stdout=subprocess.PIPE, text=True)
         self.assertEqual(found.stdout.splitlines(), [f"/proc/{self.one(client)['pid']}/environ"])
 
+    @unittest.skipUnless(os.uname().machine in SPLICE, "needs the number of splice(2)")
+    def test_lines_on_their_way_are_not_lost_to_those_of_another_that_ended(self):
+        script = (b"#!/bin/sh\ntrap 'echo last words; exit 3' USR1\ntrap 'echo on its way' USR2\n"
+                  b"echo up\nwhile true; do sleep 0.02; done\n")
+        pids = {}
+        for service in ("a", "b"):
+            _, reply = self.deploy(self.client, {"bin/w": (script, True)}, ["bin/w"], service=service)
+            pids[service] = reply["pid"]
+            wait_until(lambda: "up" in read(self.log_path(service)))
+        before = self.info()
+        with Tracer(before["pid"]) as tracer:
+            os.kill(pids["b"], signal.SIGUSR2)
+            tracer.step_out_of(SPLICE[os.uname().machine])  # taken from the pipe, and not in the log
+            os.kill(pids["a"], signal.SIGUSR1)
+            wait_until(lambda: not alive(pids["a"]))
+            tracer.kill()
+        wait_until(lambda: self.info()["pid"] not in (0, before["pid"]) and self.answers())
+        client = self.connect()
+        wait_until(lambda: [s for s in self.status(client, service="a") if s["state"] == "ready"])
+        self.assertEqual(read(self.log_path("b")).count("on its way"), 1)
+        self.assertEqual(read(self.log_path("a")).count("last words"), 1)
+        self.assertEqual(self.events(client, "lost"), [])
+
     def test_how_a_service_ended_stays_known_over_a_kill(self):
         script = b"#!/bin/sh\ntrap 'exit 9' USR1\nwhile true; do sleep 0.02; done\n"
         _, reply = self.deploy(self.client, {"bin/w": (script, True)}, ["bin/w"])
@@ -1161,6 +1200,7 @@ class Survival(ShimTest):
         self.assertEqual((told[0]["alert"], told[0]["version"]), ("crash", "1.0"))
         self.assertEqual(told[0]["exit"]["release_digest"], status[0]["release_digest"])
         self.assertGreater(told[0]["exit"]["at"], "2026")
+        self.assertIn(f"up as {reply['pid']} in", "\n".join(told[0]["exit"]["last_lines"]))
         self.assertEqual(status[0]["restarts"], 1)
 
     def test_a_shim_killed_again_and_again_under_load(self):
