@@ -169,7 +169,7 @@ FindingText findingText(const Inventory& inventory, const Finding& finding) {
       return shim(finding);
     case Trouble::kNoRegistry:
       return {"registry", "it keeps the registry: " + finding.detail,
-              "mend this host first: nothing can be changed without the registry"};
+              "mend this host: without a majority of the registry's hosts nothing can be changed"};
     case Trouble::kOtherDisk:
       return {"registry", "its registry state was lost or is another's: it counts as absent",
               fmt::format("clusterctl registry members replace {}", finding.host)};

@@ -1,6 +1,7 @@
 #include "ops/deploy.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/text.h"
 #include "model/node_set.h"
@@ -75,7 +76,32 @@ class Deploy {
     CCTL_TRY(ConcernedHosts usable, awaitConcerned(operation_, concerned_, mostUnreachable()));
     hosts_ = std::move(usable.connected);
     outcome_.skipped = std::move(usable.skipped);
+    lookElsewhere();
     return checkUser();
+  }
+
+  // What was left on other hosts, by a move that was killed or while one of them was away, is taken
+  // off as well. Nothing belongs there: those that cannot be reached do not count.
+  void lookElsewhere() {
+    elsewhere_.clear();
+    std::vector<HostName> others = eligibleHosts(inventory_, manifest_);
+    std::erase_if(others, [this](const HostName& host) {
+      return std::find(concerned_.begin(), concerned_.end(), host) != concerned_.end() ||
+             !operation_.inventory().findHost(host);
+    });
+    HostErrors unreachable;
+    for (HostConnection* host : connectedOf(operation_.fleet, others, unreachable)) {
+      hosts_.push_back(host);
+      elsewhere_.insert(host->name);
+    }
+  }
+
+  // Of an instance whose own host is left out nothing is known: it stays as it is everywhere.
+  bool isLeftAlone(const ObservedInstance& one) const {
+    return elsewhere_.count(one.host) != 0 &&
+           std::any_of(placement_.begin(), placement_.end(), [&](const Placed& placed) {
+             return placed.instance == one.id && isSkipped(placed.host);
+           });
   }
 
   bool isConcerned(int index) const {
@@ -172,8 +198,9 @@ class Deploy {
       if (!isSkipped(placed.host)) input.placement.push_back(placed);
     CCTL_TRY(input.observed, observe(operation_, hosts_, inventory_, manifest_, request_.version,
                                      release_.info.digest));
-    std::erase_if(input.observed,
-                  [this](const ObservedInstance& one) { return !isConcerned(one.id.index); });
+    std::erase_if(input.observed, [this](const ObservedInstance& one) {
+      return !isConcerned(one.id.index) || isLeftAlone(one);
+    });
     CCTL_CHECK(renderNew(input));
     input.held = held_;
     input.force = request_.force;
@@ -258,10 +285,31 @@ class Deploy {
     auto done = rollout.run(outcome_.plan);
     outcome_.failures = rollout.failures();
     if (!done) outcome_.error = done.error();
+    if (!done && done.error().code == Code::kRolledBack) judgePutBack();
     outcome_.ready =
         done ? static_cast<int>(rollout.started().size() + outcome_.plan.kept.size()) : 0;
     outcome_.skipped.insert(outcome_.skipped.end(), rollout.lost().begin(), rollout.lost().end());
     return finish(done.has_value());
+  }
+
+  // What an earlier run of the same roll-out had done is not this one's to undo: then not all is
+  // as it was before the roll-out.
+  void judgePutBack() {
+    if (unfinished_.empty() || outcome_.plan.kept.empty() ||
+        outcome_.previous_version == request_.version.str())
+      return;
+    std::string kept;
+    for (const InstanceId& id : outcome_.plan.kept) kept += (kept.empty() ? "" : ", ") + id.text();
+    const std::string& before = outcome_.previous_version;
+    outcome_.error = Error{
+        Code::kPartial,
+        fmt::format("what this run did is undone, but {} {} at {} since the roll-out of {} that "
+                    "did not end; {}",
+                    kept, outcome_.plan.kept.size() == 1 ? "stays" : "stay", request_.version,
+                    unfinished_,
+                    before.empty() ? std::string("deploy another version")
+                                   : fmt::format("'clusterctl deploy {} {}' puts all back",
+                                                 request_.service, before))};
   }
 
   RolloutInput rolloutInput() const {
@@ -358,6 +406,7 @@ class Deploy {
   std::string unfinished_;  // an earlier roll-out, and whose
   std::vector<HostName> concerned_;
   std::vector<HostConnection*> hosts_;
+  std::set<HostName> elsewhere_;  // of hosts_ those on which nothing of it belongs
   const WallTime begun_ = SystemClock().wall();
   DeployOutcome outcome_;
 };

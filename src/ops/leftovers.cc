@@ -25,11 +25,15 @@ Result<void> stopOne(Operation& operation, const Lease& lease, const Leftover& l
       fmt::format("stopping generation {} ({}) on {}, left over from a roll-out that did not end",
                   leftover.generation, leftover.version, leftover.host));
   CCTL_TRY(HostConnection * host, operation.fleet.await(leftover.host));
-  const protocol::StopRequest request{operation.ref(leftover.id), leftover.generation, false,
-                                      operation.caller(lease.token())};
-  CCTL_TRY(const auto reply,
-           host->shim->call<protocol::StopReply>(request, Deadline::in(kLongestStop)));
-  (void)reply;
+  const protocol::InstanceRef ref = operation.ref(leftover.id);
+  const protocol::Caller caller = operation.caller(lease.token());
+  const Deadline deadline = Deadline::in(kLongestStop);
+  const auto done =
+      leftover.elsewhere
+          ? host->shim->call<protocol::StopReply>(protocol::ForgetRequest{ref, caller}, deadline)
+          : host->shim->call<protocol::StopReply>(
+                protocol::StopRequest{ref, leftover.generation, false, caller}, deadline);
+  if (!done) return fail(done.error());
   return {};
 }
 
@@ -53,13 +57,16 @@ Result<bool> allRun(Operation& operation, const ServiceName& service, const Desi
 
 std::vector<Leftover> leftoversIn(const HostName& host,
                                   const std::vector<protocol::InstanceStatus>& instances,
-                                  const std::vector<Endpoint>& published) {
+                                  const std::vector<Endpoint>& published,
+                                  const std::map<int, std::string>& placement) {
   std::vector<Leftover> leftovers;
   for (const protocol::InstanceStatus& status : instances) {
     const bool runs = status.pid != 0 || status.wanted;
-    if (runs && !status.current && !isPublished(host, status, published))
+    const auto placed = placement.find(status.index);
+    const bool elsewhere = placed == placement.end() || placed->second != host.str();
+    if (runs && (elsewhere || !status.current) && !isPublished(host, status, published))
       leftovers.push_back({InstanceId{ServiceName(status.service), status.index}, host,
-                           status.generation, status.version});
+                           status.generation, status.version, elsewhere});
   }
   return leftovers;
 }
@@ -70,11 +77,13 @@ Result<void> stopLeftovers(Operation& operation, const Lease& lease, const Servi
   if (keep == Keep::kPublished) {
     CCTL_TRY(kept, readEndpoints(operation.registers, service));
   }
+  CCTL_TRY(const Desired desired, readDesired(operation.registers, service));
   HostErrors unreachable;  // left out, as whoever calls has told
   const auto connected = connectedOf(operation.fleet, hosts, unreachable);
   for (const auto& [host, report] : probeAll(operation, connected, service.str())) {
     if (!report) return fail(report.error());
-    for (const Leftover& leftover : leftoversIn(host, report->instances, kept.endpoints))
+    for (const Leftover& leftover :
+         leftoversIn(host, report->instances, kept.endpoints, desired.placement))
       CCTL_CHECK(stopOne(operation, lease, leftover));
   }
   return {};

@@ -14,14 +14,18 @@ struct Leftover {
   HostName host;
   int generation = 0;
   std::string version;
+  bool elsewhere = false;  // the instance belongs to another host: nothing of it is to stay
 };
 
-// Pure: those that run (or are to) and are neither what a boot would start nor what is published.
+// Pure: those that run (or are to), are not published, and are not what a boot would start or do
+// not belong there. `placement`: the host of each instance.
 std::vector<Leftover> leftoversIn(const HostName& host,
                                   const std::vector<protocol::InstanceStatus>& instances,
-                                  const std::vector<Endpoint>& published);
+                                  const std::vector<Endpoint>& published,
+                                  const std::map<int, std::string>& placement);
 
-// Stops them on these hosts, with a warning for each. The lease is that of the service.
+// Stops them on these hosts, or takes them off where the instance belongs elsewhere, with a warning
+// for each. The lease is that of the service.
 // Keep::kPublished: what clients are sent to stays, although something else is current by now; not
 // needed once what is current is published (generations may share a port, so the two look alike).
 enum class Keep { kPublished, kCurrentOnly };

@@ -181,7 +181,7 @@ Unrecorded findUnrecorded(const ServiceName& service, const Desired& desired,
       if (const auto held = heldBy(status); held && !wanted_held) orders.stopped[index] = *held;
       const bool is_published =
           std::any_of(published.endpoints.begin(), published.endpoints.end(),
-                      [&](const Endpoint& one) { return one.instance.index == index; });
+                      [&](const Endpoint& one) { return one.instance.index == status.index; });
       if (!wanted_held && !is_published && belongsPublished(desired, status))
         orders.withdrawn.emplace(index, endpointOf({service, index}, *hosts.at(host), status));
       if (!wanted_held || !isStartedByHand(status)) continue;

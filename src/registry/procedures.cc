@@ -3,14 +3,22 @@
 #include <algorithm>
 
 namespace cctl::registry {
+
+Error noQuorum(const std::string& why) {
+  return {Code::kNoQuorum,
+          fmt::format("the registry has no quorum: {}\n  Bring a majority of its hosts back "
+                      "('clusterctl registry status' shows them); until then start, stop and "
+                      "restart work with --without-quorum",
+                      why)};
+}
+
 namespace {
 
 constexpr int kMostReads = 20;
 
 Error noOutcome(const Outcome& outcome, const std::string& what) {
-  const bool unknown = outcome.kind == Outcome::Kind::kUnknown;
-  return {unknown ? Code::kUnknownOutcome : Code::kNoQuorum,
-          fmt::format("{}: {}", what, outcome.why)};
+  if (outcome.kind != Outcome::Kind::kUnknown) return noQuorum(outcome.why).context(what);
+  return {Code::kUnknownOutcome, fmt::format("{}: {}", what, outcome.why)};
 }
 
 std::string namesOf(const std::vector<std::string>& hosts) {

@@ -18,6 +18,9 @@
 
 namespace cctl::registry {
 
+// kNoQuorum, with what to do; `why`: what each host said or did not.
+Error noQuorum(const std::string& why);
+
 // What a host said of itself (AcceptorAct::kIdentity); no reply: it did not answer.
 struct HostIdentity {
   std::string host;

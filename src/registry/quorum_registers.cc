@@ -397,8 +397,7 @@ Result<Outcome> QuorumRegisters::decide(Goal goal) {
 }
 
 Result<Outcome> QuorumRegisters::judged(const std::string& key, const Outcome& outcome) {
-  if (outcome.kind == Outcome::Kind::kSurelyNot)
-    return fail(Code::kNoQuorum, "the registry has no quorum: {}", outcome.why);
+  if (outcome.kind == Outcome::Kind::kSurelyNot) return fail(noQuorum(outcome.why));
   if (outcome.kind == Outcome::Kind::kUnknown)
     return fail(Code::kUnknownOutcome, "register {}: whether it was written is unknown: {}", key,
                 outcome.why);
@@ -427,8 +426,7 @@ Result<std::vector<std::string>> QuorumRegisters::list(const std::string& prefix
   CCTL_CHECK(begin(false));
   if (known_ == Known::kUnborn) return std::vector<std::string>{};
   const Listing listing = listAll(prefix, view_);
-  if (listing.failed())
-    return fail(Code::kNoQuorum, "the registry has no quorum: {}", listing.why());
+  if (listing.failed()) return fail(noQuorum(listing.why()));
   return listing.present();
 }
 

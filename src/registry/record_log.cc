@@ -69,8 +69,9 @@ Result<LogContent> parseLog(std::string_view bytes, const std::string& name) {
   if (at < bytes.size() && !isTornTail(bytes.substr(at)))
     return fail(
         Code::kCorrupt,
-        "{}: the record at byte {} is damaged and others follow it; restore the file from a "
-        "copy, or take this host out of the registry",
+        "{}: the record at byte {} is damaged and others follow it; never put back an older copy: "
+        "remove its directory, start the shim anew, and 'clusterctl registry members replace' "
+        "this host",
         name, at);
   content.valid_size = at;
   content.torn = bytes.size() - at;

@@ -30,7 +30,7 @@ namespace {
 
 constexpr Millis kAnswerTime{10'000};
 constexpr Millis kHandOverTime{15'000};
-constexpr Millis kLockLeft{2'000};
+constexpr Millis kLockLeft{5'000};
 constexpr int kMostOrders = 20;  // to supervisors that come back as what they were
 
 using protocol::Caller;
@@ -120,6 +120,13 @@ Result<protocol::HelloReply> greet(const std::string& root) {
   return ask<protocol::HelloReply>(root,
                                    protocol::HelloRequest{protocol::kProtocolVersion, kVersion},
                                    Deadline::in(kAnswerTime));
+}
+
+bool answers(const std::string& root) {
+  return ask<protocol::HelloReply>(root,
+                                   protocol::HelloRequest{protocol::kProtocolVersion, kVersion},
+                                   Deadline::in(kLockLeft))
+      .has_value();
 }
 
 template <typename Condition>
@@ -290,14 +297,14 @@ int compareVersions(const std::string& a, const std::string& b) {
   return rest_a < rest_b ? -1 : 1;
 }
 
-// While the lock is held by what is left of a shim that was killed there is none yet, and none
-// comes by itself.
+// What is left of a shim that was killed may hold the lock for moments: only one that answers, or
+// has said why it cannot, surely runs. One that does neither is not helped by another.
 static bool runsNow(const std::string& root) {
-  const auto in_doubt = [&] {
+  const auto known = [&] {
     const RunningShim shim = runningShimFacts(root);
-    return shim.pid != 0 && !isShimOf(root, shim.pid) && !isShimOf(root, shim.anchor);
+    return shim.pid == 0 || !shim.deaf.empty() || answers(root);
   };
-  await([&] { return !in_doubt(); }, kLockLeft);
+  await(known, kLockLeft);
   return runningShim(root) != 0;
 }
 

@@ -4,7 +4,7 @@ import os
 import shutil
 import unittest
 
-from harness import TOP, SharedCluster
+from harness import TOP, SharedCluster, namespaces_permitted, wait_for
 
 GROUPS = """
 groups: {pool: "host[1-3]", pair: "host[1-2]"}
@@ -126,6 +126,32 @@ class MoveTest(SharedCluster):
         self.assertEqual(self.c.processes(1, "services/noted/"), [])
         self.c.run("undrain", "host1")
         self.assertEqual(self.c.versions("noted"), ["1.0.0", "1.0.0"])
+
+    def check_nothing_left(self, service, host, *command):
+        self.assertEqual(len(self.c.processes(host, f"services/{service}/")), 1)
+        self.c.run(*command)
+        self.assertEqual(self.c.processes(host, f"services/{service}/"), [])
+        self.assertEqual([i["note"] for i in self.c.json("status", service)["instances"]], [""] * 2)
+
+    def test_what_a_killed_move_had_begun_elsewhere_is_taken_off(self):
+        for service, command in (("lefta", ["apply", "-y", "lefta"]), ("leftb", ["sync"])):
+            self.deployed(service, place="{group: pool, count: 2}")
+            _, done = self.c.run_faulty(1, "kill", "migrate", f"{service}/0", "--to", "host3", name="publish")
+            self.assertEqual(done.returncode, -9)
+            self.check_nothing_left(service, 3, *command)
+            self.assertEqual(self.hosts(service), {f"{service}/0": "host1", f"{service}/1": "host2"})
+
+    @unittest.skipUnless(namespaces_permitted(), "hosts that can be cut need root and namespaces")
+    def test_what_runs_on_a_host_that_was_away_while_it_was_drained_is_taken_off(self):
+        self.deployed("away", place="{group: pool, count: 2}")
+        self.c.bed.cut(2)
+        self.addCleanup(self.c.bed.heal, 2)
+        self.c.run("drain", "-y", "host2", "--skip-unreachable", check=4)
+        self.c.bed.heal(2)
+        wait_for(lambda: self.c.run("ping", "-l", "host2", check=None).returncode == 0, what="host2")
+        self.assertIn("remove", self.c.run("plan", "away", check=None).stdout)
+        self.check_nothing_left("away", 2, "apply", "-y", "away")
+        self.assertEqual(self.hosts("away"), {"away/0": "host1", "away/1": "host3"})
 
     def test_a_move_that_fails_leaves_all_as_it_was(self):
         self.c.web("stays", place="{group: pool, count: 1}", start_timeout="2s")

@@ -85,6 +85,23 @@ class RolloutTest(SharedCluster):
         for host in (1, 2, 3):
             self.assertEqual(len(self.c.processes(host, "services/whole/")), 1)
 
+    def test_what_an_interrupted_run_had_done_is_not_called_put_back(self):
+        self.deployed("goeson", "batch: 1, observe: 1s, drain: 1s")
+        self.release_that_dies("goeson", "os.environ['CLUSTERCTL_INSTANCE'].endswith('2')")
+        first = self.c.start("deploy", "goeson", "1.1.0")
+        wait_for(lambda: len(self.c.processes(2, "services/goeson/")) == 2, what="the second one begun")
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=60)
+        self.assertEqual(first.returncode, 130)
+        kept = self.c.versions("goeson").count("1.1.0")
+        done = self.c.run("deploy", "goeson", "1.1.0", check=5)
+        self.assertIn("NOT put back: what this run did is undone, but goeson/0", done.stdout)
+        self.assertIn("'clusterctl deploy goeson 1.0.0' puts all back", done.stdout)
+        self.assertEqual(self.c.versions("goeson").count("1.1.0"), kept)
+        self.assertEqual(self.c.json("status", "goeson", check=None)["services"]["goeson"]["rolling_to"], "1.1.0")
+        self.c.run("deploy", "goeson", "1.0.0")
+        self.assertEqual(self.c.versions("goeson"), ["1.0.0"] * 3)
+
     def test_failures_within_the_budget_are_put_back_alone(self):
         self.deployed("budget", "batch: 100%, observe: 1s, max_failures: 1, drain: 1s")
         self.release_that_dies("budget", "os.environ['CLUSTERCTL_INSTANCE'].endswith('0')")

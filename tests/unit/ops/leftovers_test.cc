@@ -30,9 +30,10 @@ Endpoint publishedAt(uint16_t port) {
 }
 
 std::vector<int> leftoverGenerations(const std::vector<protocol::InstanceStatus>& instances,
-                                     const std::vector<Endpoint>& published) {
+                                     const std::vector<Endpoint>& published,
+                                     const std::string& host = "host1") {
   std::vector<int> generations;
-  for (const Leftover& leftover : leftoversIn(kHost, instances, published))
+  for (const Leftover& leftover : leftoversIn(kHost, instances, published, {{0, host}}))
     generations.push_back(leftover.generation);
   return generations;
 }
@@ -46,6 +47,9 @@ TEST_CASE("left over is what runs and is neither current nor published") {
   const auto still_published = statusOf(1, false, 10, 2000), ready = statusOf(2, true, 11, 2001);
   CHECK(leftoverGenerations({still_published, ready}, {publishedAt(2000)}).empty());
   CHECK(leftoverGenerations({still_published, ready}, {publishedAt(2001)}) == std::vector<int>{1});
+  // Of an instance that belongs to another host all that is not published.
+  CHECK(leftoverGenerations({old}, {}, "host2") == std::vector<int>{1});
+  CHECK(leftoverGenerations({old}, {publishedAt(2000)}, "host2").empty());
   // What is down needs no stop; what waits to be started again does.
   CHECK(leftoverGenerations({statusOf(3, false, 0, 2002)}, {}).empty());
   auto backoff = statusOf(3, false, 0, 2002);

@@ -45,7 +45,10 @@ int turnsOfRest(EventLoop& loop) {
   bool over = false;
   int turns = 0;
   const Timer rest = loop.after(Millis(30), [&] { over = true; });
-  for (; !over; ++turns) loop.turn(Millis(1000));
+  while (!over) {
+    loop.turn(Millis(1000));
+    ++turns;
+  }
   return turns;
 }
 
