@@ -101,9 +101,18 @@ std::string clientsSummary(const ops::ClientsRequest& request, const ops::Client
   return text + "\n";
 }
 
+// A name that was mistyped has no clients either, which would pass as good news.
+Result<void> checkKnown(ops::Operation& operation, const ServiceName& service) {
+  if (operation.inventory().findService(service)) return {};
+  CCTL_TRY(const ops::Desired desired, ops::readDesired(operation.registers, service));
+  if (desired.revision != 0) return {};  // taken out of the inventory since
+  return operation.inventory().service(service.str()).map([](const Manifest*) {});
+}
+
 Result<int> runClients(Context& context, const ClientsOptions& options) {
   CCTL_TRY(const ops::ClientsRequest request, clientsRequest(options));
   CCTL_TRY(ops::Operation * operation, context.operation());
+  CCTL_CHECK(checkKnown(*operation, request.service));
   if (request.watch > Millis(0))
     context.progress().phase(fmt::format("watching who connects to {} for {}", request.service,
                                          humanDuration(request.watch)));

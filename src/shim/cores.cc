@@ -351,7 +351,8 @@ class Cores final : public Request, public std::enable_shared_from_this<Cores> {
     return false;
   }
 
-  // What that generation runs; when it is gone, what another one of that version runs.
+  // What that generation runs; when it is gone, what another one runs: of that version, or of any,
+  // where its release has such a program.
   std::string executableOf(const protocol::InstanceRef& ref, const std::string& version,
                            int generation) const {
     const auto named = [&](const protocol::GenerationSpec& spec) {
@@ -366,6 +367,11 @@ class Cores final : public Request, public std::enable_shared_from_this<Cores> {
     for (const GenerationRecord& one : record->generations) {
       const auto spec = readGeneration(host_.root, ref, one.generation);
       if (spec && spec->version == version) return named(*spec);
+    }
+    const ReleaseManifest* release = host_.store.find(ref.service, version);
+    for (const GenerationRecord& one : record->generations) {
+      const auto spec = readGeneration(host_.root, ref, one.generation);
+      if (release && spec && release->find(named(*spec))) return named(*spec);
     }
     return {};
   }

@@ -299,6 +299,7 @@ class ChangeTest(SharedCluster):
         port = endpoint["ports"]["main"]
         self.hold_connection(3, endpoint["address"], port)
         self.hold_connection(1, "127.0.0.1", port)
+        self.c.run("clients", store + "x", check=65)
         found = self.c.json("clients", store)["clients"]
         self.assertEqual({(c["host"], c["instance"]) for c in found},
                          {("host2", f"{user}/0"), ("host3", None), ("host1", None)}, found)

@@ -226,6 +226,13 @@ class CoresTest(ClusterTest):
                                   capture_output=True, text=True, timeout=60)
             self.assertIn("main", told.stdout)
 
+        # Its generation goes when there are five newer ones; what is known of the core stays.
+        for number in range(2, 9):
+            c.release("aborts", str(number), {"bin/aborts": program})
+            c.run("deploy", "aborts", str(number))
+        self.assertEqual(c.json("cores", "aborts")["cores"][0]["executable"], "bin/aborts")
+        c.run("cores", "aborts/0", "--fetch", fetched)
+
         # A release of the store that is not the one that ran is never passed off as it.
         shutil.rmtree(os.path.join(c.directory, "releases"), ignore_errors=True)
         done = c.run("cores", "aborts", "--fetch", fetched, "--core", core["name"], check=2)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 import unittest
+from pathlib import Path
 
 import sudoku_front
 from harness import TOP, Cluster, namespaces_permitted, wait_for
@@ -139,8 +140,9 @@ class NamingTest(unittest.TestCase):
         self.assertEqual(ill["revision"], before["revision"])
         others = [e for e in ill["endpoints"] if e is not mine]
         self.assertTrue(others and all(e["state"] == "ready" and "registered" not in e for e in others))
-        with open(self.c.live_path(1, "registry/services/sudoku-solver.json")) as file:
-            self.assertIn("registered", file.read())
+        # Its file follows those who watch.
+        path = self.c.live_path(1, "registry/services/sudoku-solver.json")
+        wait_for(lambda: b"registered" in Path(path).read_bytes(), what="the file")
         well = next(lines)  # killed after its grace, and started again
         self.assertEqual(well, before)
 
