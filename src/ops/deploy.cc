@@ -90,7 +90,11 @@ class Deploy {
              !operation_.inventory().findHost(host);
     });
     HostErrors unreachable;
-    for (HostConnection* host : connectedOf(operation_.fleet, others, unreachable)) {
+    const auto connected = connectedOf(operation_.fleet, others, unreachable);
+    const auto reports = probeAll(operation_, connected, request_.service.str());
+    for (HostConnection* host : connected) {
+      const Result<HostReport>& report = reports.at(host->name);
+      if (!report || report->instances.empty()) continue;
       hosts_.push_back(host);
       elsewhere_.insert(host->name);
     }
