@@ -990,10 +990,13 @@ class Tracer:
         os.waitpid(self.child, 0)
         return self.child
 
-    def step_out_of(self, number):
-        """To the end of the next such system call of the process itself."""
+    def hold(self):
+        """Returns once the process itself stands still."""
         self.call(self.INTERRUPT, self.pid, 0)
         os.waitpid(self.pid, 0)
+
+    def step_out_of(self, number):
+        """To the end of the next such system call of the process, which is held."""
         for _ in range(2):  # its begin, its end
             self.step(self.pid)
             while read(f"/proc/{self.pid}/syscall").split()[0] != str(number):
@@ -1107,6 +1110,7 @@ class Survival(ShimTest):
             wait_until(lambda: "up" in read(self.log_path(service)))
         before = self.info()
         with Tracer(before["pid"]) as tracer:
+            tracer.hold()  # before there is anything to move
             os.kill(pids["b"], signal.SIGUSR2)
             tracer.step_out_of(SPLICE[os.uname().machine])  # taken from the pipe, and not in the log
             os.kill(pids["a"], signal.SIGUSR1)
