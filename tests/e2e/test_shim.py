@@ -977,8 +977,13 @@ class Tracer:
             raise OSError(ctypes.get_errno(), "ptrace")
 
     def __enter__(self):
+        signal.signal(signal.SIGALRM, self.late)
+        signal.alarm(60)
         self.call(self.SEIZE, self.pid, self.OPTIONS)
         return self
+
+    def late(self, *_):
+        raise AssertionError(f"{self.pid} did not come to what was waited for")
 
     def next_child(self):
         """Returns once it stands still; the one that began it waits too."""
@@ -1013,6 +1018,7 @@ class Tracer:
             raise AssertionError(f"{pid} has ended")
 
     def __exit__(self, *_):
+        signal.alarm(0)
         for pid in filter(None, (self.pid, self.child)):
             try:
                 self.call(self.DETACH, pid, 0)
