@@ -116,17 +116,9 @@ std::string installedVersion(const std::string& root) {
 
 // ---- running -----------------------------------------------------------------------------------
 
-Result<protocol::HelloReply> greet(const std::string& root) {
-  return ask<protocol::HelloReply>(root,
-                                   protocol::HelloRequest{protocol::kProtocolVersion, kVersion},
-                                   Deadline::in(kAnswerTime));
-}
-
-bool answers(const std::string& root) {
-  return ask<protocol::HelloReply>(root,
-                                   protocol::HelloRequest{protocol::kProtocolVersion, kVersion},
-                                   Deadline::in(kLockLeft))
-      .has_value();
+Result<protocol::HelloReply> greet(const std::string& root, Millis longest = kAnswerTime) {
+  return ask<protocol::HelloReply>(
+      root, protocol::HelloRequest{protocol::kProtocolVersion, kVersion}, Deadline::in(longest));
 }
 
 template <typename Condition>
@@ -302,7 +294,7 @@ int compareVersions(const std::string& a, const std::string& b) {
 static bool runsNow(const std::string& root) {
   const auto known = [&] {
     const RunningShim shim = runningShimFacts(root);
-    return shim.pid == 0 || !shim.deaf.empty() || answers(root);
+    return shim.pid == 0 || !shim.deaf.empty() || greet(root, kLockLeft).has_value();
   };
   await(known, kLockLeft);
   return runningShim(root) != 0;

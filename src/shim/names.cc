@@ -326,15 +326,19 @@ Result<void> Names::writeService(const std::string& service, const Entry& entry)
   return replaceFile(paths::registryServiceFile(root_, service), text, 0644, Sync::kNo);
 }
 
+void Names::writeServicesIn(Millis wait) {
+  services_timer_ = loop_.after(wait, [this] { writeServices(kFilesAtOnce); });
+}
+
 void Names::writeSoon(const std::string& service) {
   to_write_.insert(service);
-  services_timer_ = loop_.after(kHeardFirst, [this] { writeServices(kFilesAtOnce); });
+  writeServicesIn(kHeardFirst);
 }
 
 void Names::whenWritten(Written done) {
   if (to_write_.empty() && unwritten_.empty()) return done({});
   waiting_.push_back(std::move(done));
-  services_timer_ = loop_.after(kHeardFirst, [this] { writeServices(kFilesAtOnce); });
+  writeServicesIn(kHeardFirst);
 }
 
 void Names::finish() {
@@ -349,13 +353,9 @@ void Names::writeServices(size_t most) {
     unwritten_.insert(service);
     if (written_) written_ = std::move(written);
   }
-  if (!to_write_.empty()) {
-    services_timer_ = loop_.after(Millis(0), [this] { writeServices(kFilesAtOnce); });
-    return;
-  }
+  if (!to_write_.empty()) return writeServicesIn(Millis(0));
   to_write_ = std::exchange(unwritten_, {});
-  if (!to_write_.empty())
-    services_timer_ = loop_.after(kAfterFailure, [this] { writeServices(kFilesAtOnce); });
+  if (!to_write_.empty()) writeServicesIn(kAfterFailure);
   const Result<void> written = std::exchange(written_, {});
   for (const Written& done : std::exchange(waiting_, {})) done(written);
 }

@@ -95,6 +95,7 @@ class Names {
   [[nodiscard]] Result<void> writeService(const std::string& service, const Entry& entry);
   void markSlice();
   void writeSoon(const std::string& service);
+  void writeServicesIn(Millis wait);
   void writeServices(size_t most);
   void scheduleRegistry();
   void beginRegistry();
