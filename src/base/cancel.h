@@ -1,6 +1,7 @@
 // Deadlines and cancellation: every call that may block takes both.
 #pragma once
 
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 #include <atomic>
@@ -41,17 +42,32 @@ class Deadline {
 class CancelToken {
  public:
   CancelToken() : event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  // Set with `parent`, which must outlive it, or alone.
+  explicit CancelToken(const CancelToken* parent) : CancelToken() {
+    if (parent == nullptr) return;
+    parent_ = parent;
+    either_.reset(::epoll_create1(EPOLL_CLOEXEC));
+    for (const int fd : {event_.get(), parent->fd()}) {
+      epoll_event event{};
+      event.events = EPOLLIN;
+      (void)::epoll_ctl(either_.get(), EPOLL_CTL_ADD, fd, &event);
+    }
+  }
   void cancel() {
     cancelled_.store(true, std::memory_order_release);
     const eventfd_t one = 1;
     [[maybe_unused]] const ssize_t put = ::write(event_.get(), &one, sizeof one);
   }
-  bool cancelled() const { return cancelled_.load(std::memory_order_acquire); }
-  int fd() const { return event_.get(); }
+  bool cancelled() const {
+    return cancelled_.load(std::memory_order_acquire) || (parent_ && parent_->cancelled());
+  }
+  int fd() const { return either_ ? either_.get() : event_.get(); }
 
  private:
   std::atomic<bool> cancelled_{false};
   Fd event_;
+  const CancelToken* parent_ = nullptr;
+  Fd either_;  // with a parent: readable when one of the two is
 };
 
 }  // namespace cctl

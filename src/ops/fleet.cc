@@ -14,6 +14,7 @@ namespace {
 // Beyond the connect time-out of SSH itself: sending the shim over a slow line takes a while.
 constexpr Millis kBootstrapTimeout{120'000};
 constexpr Millis kHelloTimeout{10'000};
+constexpr Millis kLook{200};  // between looks at who is late
 
 // Whatever kept us out (no route, a changed host key, a refused login), the host cannot be used.
 Error asUnreachable(Error error) {
@@ -50,13 +51,18 @@ Result<std::unique_ptr<Fleet>> Fleet::create(const Inventory& inventory, FleetOp
 
 Fleet::Fleet(const Inventory& inventory, FleetOptions options, EventSink& events,
              const CancelToken* cancel)
-    : inventory_(inventory), options_(std::move(options)), events_(events), cancel_(cancel) {}
+    : inventory_(inventory),
+      options_(std::move(options)),
+      events_(events),
+      cancel_(cancel),
+      ending_(cancel) {}
 
 Fleet::~Fleet() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
+  ending_.cancel();
   changed_.notify_all();
   for (std::thread& worker : workers_) worker.join();
   for (const auto& [name, slot] : slots_)
@@ -128,7 +134,7 @@ void Fleet::connectOne(const HostName& name, Slot& slot) {
   slot.connection.name = name;
   const Host* host = inventory_.findHost(name);
   const Result<void> outcome =
-      host ? connect(*host, slot, cancel_)
+      host ? connect(*host, slot, &ending_)
            : Result<void>(fail(Code::kBadInput, "{}: not a host of this inventory", name));
   if (!outcome) slot.error = outcome.error();
   slot.connection.took =
@@ -334,7 +340,7 @@ std::map<HostName, Result<HostConnection*>> Fleet::awaitAll(const std::vector<Ho
         return false;
     return true;
   };
-  while (!changed_.wait_for(lock, Millis(200), ready)) tellLate();
+  while (!changed_.wait_for(lock, kLook, ready)) tellLateOnes();
   std::map<HostName, Result<HostConnection*>> results;
   for (const HostName& host : hosts) {
     const auto found = slots_.find(host);
@@ -344,8 +350,30 @@ std::map<HostName, Result<HostConnection*>> Fleet::awaitAll(const std::vector<Ho
   return results;
 }
 
-// With the mutex held.
+HostName Fleet::awaitFirst(const std::vector<HostName>& hosts) {
+  std::unique_lock lock(mutex_);
+  std::optional<HostName> first;
+  const auto found = [&] {
+    bool open = false;
+    for (const HostName& host : hosts) {
+      const auto slot = slots_.find(host);
+      if (slot == slots_.end()) continue;
+      open = open || !slot->second.done;
+      if (!first && slot->second.done && !slot->second.error) first = host;
+    }
+    return first || !open;
+  };
+  while (!changed_.wait_for(lock, kLook, found)) tellLateOnes();
+  return first.value_or(hosts.front());
+}
+
 void Fleet::tellLate() {
+  const std::lock_guard lock(mutex_);
+  tellLateOnes();
+}
+
+// With the mutex held.
+void Fleet::tellLateOnes() {
   const auto now = std::chrono::steady_clock::now();
   for (auto& [name, slot] : slots_) {
     if (slot.done || slot.late_told || !slot.begun || now - *slot.begun < options_.late_after)

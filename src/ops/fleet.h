@@ -72,7 +72,7 @@ class Fleet {
                                                              FleetOptions options,
                                                              EventSink& events,
                                                              const CancelToken* cancel);
-  // Gives up what was not begun and waits for the rest.
+  // Waits for no host that is still silent: only a shim that is being placed is placed.
   ~Fleet();
 
   // Begins, in this order, to connect to hosts that were not asked for before; returns at once.
@@ -92,6 +92,11 @@ class Fleet {
                                                                      const CancelToken* cancel);
   // await() for several, telling at once of those that are late.
   std::map<HostName, Result<HostConnection*>> awaitAll(const std::vector<HostName>& hosts);
+  // Blocks until one of them is connected, or all have failed. Returns the first of those that are
+  // connected by then, else the first of all.
+  HostName awaitFirst(const std::vector<HostName>& hosts);
+  // Tells of hosts that are late: for whoever waits by whenReady().
+  void tellLate();
 
   const Inventory& inventory() const { return inventory_; }
   EventSink& events() const { return events_; }
@@ -137,12 +142,13 @@ class Fleet {
   [[nodiscard]] Result<void> place(const Host& host, HostConnection& connection);
   [[nodiscard]] Result<void> standIn(const Host& host, HostConnection& connection,
                                      const Error& none);
-  void tellLate();
+  void tellLateOnes();
 
   const Inventory& inventory_;
   const FleetOptions options_;
   EventSink& events_;
   const CancelToken* cancel_;
+  CancelToken ending_;  // of the fleet, or with what it is for
   std::shared_ptr<ssh::SshContext> context_;
 
   std::mutex mutex_;

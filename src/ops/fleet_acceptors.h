@@ -26,6 +26,7 @@ class FleetAcceptors final : public registry::AcceptorLinks {
             OnReply on_reply) override;
   // As the shim said in its hello.
   void identify(const std::string& host, OnReply on_reply) override;
+  void tellLate() override { fleet_.tellLate(); }
 
  private:
   class Line;

@@ -6,8 +6,9 @@
 
 namespace cctl::ops {
 
-// The newest of what these hosts know of a service; those that cannot be reached are passed over.
-// kUnreachable: none answers. Revision 0: none has heard of it.
+// The newest of what these hosts know of a service. Once most of them have answered the others are
+// waited for as long again; those that cannot be reached are passed over. kUnreachable: none
+// answers. Revision 0: none has heard of it.
 [[nodiscard]] Result<ServiceEndpoints> knownEndpoints(Operation& operation,
                                                       const ServiceName& service,
                                                       const std::vector<HostName>& hosts);

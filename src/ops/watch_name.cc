@@ -107,7 +107,9 @@ Result<void> watchName(Fleet& fleet, const std::vector<HostName>& hosts, const S
     return {};
   };
   HostErrors errors;
-  for (const HostName& name : hosts) {
+  for (std::vector<HostName> left = hosts; !left.empty();) {
+    const HostName name = fleet.awaitFirst(left);
+    std::erase(left, name);
     auto host = fleet.await(name);
     if (host) {
       CCTL_CHECK(follow(**host));

@@ -15,7 +15,7 @@ namespace cctl::ops {
 // socket"), at first and at every change. An error ends the watch.
 using OnName = std::function<Result<void>(const HostName& host, const Json& object)>;
 
-// Asks the first of `hosts` that can be reached, and the next one when its link is lost, those that
+// Asks whichever of `hosts` can be reached first, and another one when its link is lost, those that
 // were lost before too; a shim that restarts is asked again. Revisions only rise, and the same
 // object does not come twice in a row. Returns when cancelled (kCancelled), when `on_name` fails,
 // or when none of the hosts could ever be reached (kUnreachable). All hosts must have been begun.

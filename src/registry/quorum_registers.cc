@@ -13,6 +13,7 @@ namespace {
 
 // Whoever is faster so often is at work on the register, and finishes what it finds there.
 constexpr int kSettleRaces = 6;
+constexpr Millis kLook{200};  // between looks at who is late
 
 SteadyTime now() { return std::chrono::steady_clock::now(); }
 
@@ -70,13 +71,15 @@ class QuorumRegisters::Inbox {
     arrived_.notify_one();
   }
   // Nothing when `until` has come.
-  std::optional<Letter> take(std::optional<SteadyTime> until) {
+  std::optional<Letter> take(AcceptorLinks& links, SteadyTime until = SteadyTime::max()) {
     std::unique_lock lock(mutex_);
     const auto any = [this] { return !letters_.empty(); };
-    if (!until)
-      arrived_.wait(lock, any);
-    else if (!arrived_.wait_until(lock, *until, any))
-      return std::nullopt;
+    while (!arrived_.wait_until(lock, std::min(until, now() + kLook), any)) {
+      if (now() >= until) return std::nullopt;
+      lock.unlock();
+      links.tellLate();
+      lock.lock();
+    }
     Letter letter = std::move(letters_.front());
     letters_.pop_front();
     return letter;
@@ -175,7 +178,7 @@ QuorumRegisters::Losses QuorumRegisters::drive(Machine& machine) {
   sendNotices(notices_->takeHeld());
   act([&] { return machine.start(now()); });
   while (!machine.finished()) {
-    auto letter = inbox->take(std::min(deadline, wake.value_or(deadline)));
+    auto letter = inbox->take(links_, std::min(deadline, wake.value_or(deadline)));
     if (!letter && now() >= deadline)
       act([&] { return machine.giveUp(now()); });
     else if (!letter)
@@ -237,7 +240,7 @@ Result<void> QuorumRegisters::locateOnce() {
   for (const std::string& host : options_.hosts) ask(host);
   Identities answers;
   while (answers.size() < asked.size() && !isEnough(answers)) {
-    auto letter = inbox->take(std::nullopt);
+    auto letter = inbox->take(links_);
     std::vector<Member> members;
     if (letter->answer && letter->answer->membership) {
       const std::lock_guard lock(mutex_);
@@ -313,7 +316,7 @@ Identities QuorumRegisters::identities(const std::vector<std::string>& hosts) {
     });
   Identities answers;
   while (answers.size() < asked.size()) {
-    auto letter = inbox->take(std::nullopt);
+    auto letter = inbox->take(links_);
     answers.emplace(letter->from, std::move(letter->answer));
   }
   return answers;
@@ -479,7 +482,7 @@ Result<AcceptorReply> QuorumRegisters::discard(const std::string& host,
   links_.send(host, request, [inbox, host](Result<AcceptorReply> answer) {
     inbox->put({host, std::move(answer)});
   });
-  auto letter = inbox->take(std::nullopt);
+  auto letter = inbox->take(links_);
   CCTL_TRY(AcceptorReply reply, std::move(letter->answer));
   if (reply.refusal != Refusal::kNone) return fail(Code::kRefused, "{}: {}", host, reply.why);
   return reply;

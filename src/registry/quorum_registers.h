@@ -27,6 +27,8 @@ class AcceptorLinks {
   virtual void send(const std::string& host, const AcceptorRequest& request, OnReply on_reply) = 0;
   // Who the acceptor is and what it takes part in, as far as is known without asking it again.
   virtual void identify(const std::string& host, OnReply on_reply) = 0;
+  // Called now and then by whoever waits for an answer: who is late may be told.
+  virtual void tellLate() {}
 };
 
 struct QuorumOptions {

@@ -12,7 +12,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from harness import BUILD_DIR, Cluster, namespaces_permitted, wait_for  # noqa: E402
+from harness import BUILD_DIR, Cluster, interrupt, namespaces_permitted, wait_for  # noqa: E402
 
 WRITER = os.path.join(BUILD_DIR, "tests", "drivers", "registry_writer")
 FAULTS = os.path.join(BUILD_DIR, "tests", "drivers", "clusterctl_faults")
@@ -259,6 +259,45 @@ class ThreeHosts(RegistryTest):
         c.bed.cut(2)
         cut = time.monotonic_ns()
         wait_for(lambda: decided_since(cut), what="a write with host3 and without host2", seconds=120)
+
+    def test_what_reads_waits_for_no_member_beyond_a_quorum(self):
+        c = self.cluster(3)
+        self.deployed(c)
+        with open(os.path.join(c.inventory, "cluster.yaml")) as file:
+            text = file.read()
+        c.write("cluster.yaml", text.replace("connect_timeout: 2s", "connect_timeout: 10m", 1))
+
+        def silence(host):  # what comes is dropped, and nobody says so
+            c.bed.exec(host, "nft add table inet silent && nft 'add chain inet silent in "
+                             "{ type filter hook input priority 0; policy drop; }'")
+
+        silence(1)
+        for command in (["resolve", "web"], ["resolve", "web", "--consistent"], ["registry", "show"],
+                        ["registry", "show", "endpoints/web"], ["history", "web"], ["lock", "show"], ["lock", "show", "web"]):
+            with self.subTest(command=command):
+                waits = c.start("ping", "-l", "host1")  # from before it, until the connection is given up
+                c.run(*command)
+                self.assertIsNone(waits.poll(), "it waited for host1")
+                interrupt(waits)
+                waits.communicate()
+        waits = c.start("ping", "-l", "host1")
+        watch = c.start("watch", "web", "-o", "jsonl")
+        for process in (waits, watch):
+            self.addCleanup(process.communicate)
+            self.addCleanup(process.kill)
+        self.assertEqual(len(json.loads(watch.stdout.readline())["endpoints"]), 2)
+        self.assertIsNone(waits.poll(), "it waited for host1")
+        for process in (waits, watch):
+            interrupt(process)
+            process.wait()
+        # Whoever is waited for is named meanwhile.
+        silence(2)
+        for command in (["resolve", "web", "--consistent"], ["resolve", "web"]):
+            with self.subTest(command=command):
+                waits = c.start(*command)
+                self.assertRegex(waits.stderr.readline(), "host[12]: no answer yet")
+                interrupt(waits)
+                waits.communicate(timeout=60)
 
     def test_a_watch_comes_back_to_the_host_whose_link_was_lost(self):
         c = self.cluster(3)

@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -157,4 +158,20 @@ TEST_CASE("a subprocess: input, both outputs, status, missing program, deadline"
   cancel.cancel();
   CHECK(runSubprocess({{"sleep", "100"}, ""}, Deadline::never(), &cancel).error().code ==
         Code::kCancelled);
+}
+
+TEST_CASE("a token is cancelled with its parent, and alone without it") {
+  const auto isSeen = [](const CancelToken& token) {
+    pollfd fd{token.fd(), POLLIN, 0};
+    return token.cancelled() && ::poll(&fd, 1, 0) == 1;
+  };
+  CancelToken parent;
+  CancelToken first(&parent), second(&parent);
+  CHECK_FALSE(isSeen(first));
+  first.cancel();
+  CHECK(isSeen(first));
+  CHECK_FALSE(isSeen(second));
+  CHECK_FALSE(isSeen(parent));
+  parent.cancel();
+  CHECK(isSeen(second));
 }
