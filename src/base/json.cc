@@ -29,12 +29,16 @@ class Builder final : public nlohmann::json_sax<Json> {
 
   bool key(std::string& name) override {
     const auto [member, is_new] = open_.back()->emplace(name, nullptr);
-    if (!is_new) return refuse(fmt::format("key \"{}\" stands twice", name));
+    if (!is_new) return refuse(fmt::format("not valid JSON: key \"{}\" stands twice", name));
     member_ = &*member;
     return true;
   }
-  bool parse_error(size_t, const std::string&, const Json::exception& error) override {
-    return refuse(error.what());
+  bool parse_error(size_t position, const std::string&, const Json::exception& error) override {
+    // "parse error at line 1, column 2: syntax error while parsing value - invalid literal; …"
+    const std::string text = jsonProblem(error);
+    const size_t reason = text.find(" - ");
+    return refuse(fmt::format("not JSON at byte {}: {}", position,
+                              reason == std::string::npos ? text : text.substr(reason + 3)));
   }
 
  private:
@@ -59,7 +63,7 @@ class Builder final : public nlohmann::json_sax<Json> {
   }
 
   bool open(Json&& empty) {
-    if (open_.size() >= kMaxDepth) return refuse("nested too deeply");
+    if (open_.size() >= kMaxDepth) return refuse("not valid JSON: nested too deeply");
     open_.push_back(&place(std::move(empty)));  // its parent gets no more until it is closed
     return true;
   }
@@ -81,8 +85,14 @@ Result<Json> parseJson(std::string_view text) {
   Json value;
   Builder builder(value);
   if (!Json::sax_parse(text.begin(), text.end(), &builder))
-    return fail(Code::kCorrupt, "not valid JSON: {}", builder.problem());
+    return fail(Code::kCorrupt, "{}", builder.problem());
   return value;
+}
+
+std::string jsonProblem(const std::exception& error) {
+  const std::string text = error.what();
+  const size_t mark = text.starts_with("[json.exception.") ? text.find("] ") : std::string::npos;
+  return mark == std::string::npos ? text : text.substr(mark + 2);
 }
 
 std::string dumpJson(const Json& value) {

@@ -2,6 +2,7 @@
 // Only .cc files include <nlohmann/json.hpp>; headers use this forward declaration.
 #pragma once
 
+#include <exception>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
@@ -14,6 +15,9 @@ using Json = nlohmann::json;
 
 // One JSON text (RFC 8259). Refuses duplicate keys, nesting deeper than 64 and anything after it.
 [[nodiscard]] Result<Json> parseJson(std::string_view text);
+
+// What one of the library's errors says, without its own marks: "type must be string, but is null".
+std::string jsonProblem(const std::exception& error);
 
 // A JSON value as its compact text: what a header can hold of one without the library. It goes into
 // messages as it is, so whoever makes one takes the text from dumpJson() or a decoder.

@@ -32,7 +32,7 @@ Result<Head> decodeHead(const std::string& key, const JsonText& value) {
     if (head.next == 0) throw std::invalid_argument("number 0");
     return head;
   } catch (const std::exception& error) {
-    return fail(Code::kCorrupt, "register {} cannot be read: {}", key, error.what());
+    return fail(Code::kCorrupt, "register {} cannot be read: {}", key, jsonProblem(error));
   }
 }
 
@@ -128,7 +128,7 @@ Result<HistoryEntry> decodeEntry(const JsonText& value) {
   try {
     return entryFrom(json);
   } catch (const std::exception& error) {
-    return fail(Code::kCorrupt, "not an entry of a history: {}", error.what());
+    return fail(Code::kCorrupt, "not an entry of a history: {}", jsonProblem(error));
   }
 }
 

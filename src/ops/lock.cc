@@ -93,7 +93,7 @@ Result<ChangeRecord> decodeLock(const JsonText& value) {
       return fail(Code::kCorrupt, "the lock is of a newer clusterctl; use that one");
     return decodeChange(json);
   } catch (const std::exception& error) {
-    return fail(Code::kCorrupt, "the lock in the registry cannot be read: {}", error.what());
+    return fail(Code::kCorrupt, "the lock in the registry cannot be read: {}", jsonProblem(error));
   }
 }
 

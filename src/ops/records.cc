@@ -155,7 +155,7 @@ Result<Desired> decodeDesired(const protocol::RegisterValue& value) {
     return desired;
   } catch (const std::exception& error) {
     return fail(Code::kCorrupt, "the wanted state in the registry cannot be read: {}",
-                error.what());
+                jsonProblem(error));
   }
 }
 
@@ -279,7 +279,7 @@ Result<HostMark> decodeHostMark(const protocol::RegisterValue& value) {
     return mark;
   } catch (const std::exception& error) {
     return fail(Code::kCorrupt, "the mark of a host in the registry cannot be read: {}",
-                error.what());
+                jsonProblem(error));
   }
 }
 

@@ -127,7 +127,7 @@ Result<ReleaseInfo> parseReleaseJson(std::string_view text) {
     if (!release) return fail(Code::kCorrupt, "{}", release.error().message);
     return release;
   } catch (const Json::exception& error) {
-    return fail(Code::kCorrupt, "a field is missing or of another kind ({})", error.what());
+    return fail(Code::kCorrupt, "a field is missing or of another kind ({})", jsonProblem(error));
   }
 }
 

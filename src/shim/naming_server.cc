@@ -52,13 +52,14 @@ class NamingServer::Client {
   void takeLines() {
     while (!out_ && !ended_ && !last_) {
       const size_t end = in_.find('\n');
+      if (std::min(end, in_.size()) > kMaxLine)
+        return complain(fmt::format("a line has at most {} bytes", kMaxLine));
       if (end == std::string::npos) break;
       const std::string line = in_.substr(0, end);
       in_.erase(0, end + 1);
       if (line.find_first_not_of(" \r\t") != std::string::npos) take(line);
       if (!writeSome()) return this->end();
     }
-    if (in_.find('\n') == std::string::npos && in_.size() > kMaxLine) complain("a line too long");
   }
 
   void take(const std::string& line) {

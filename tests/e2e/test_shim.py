@@ -1996,6 +1996,25 @@ class Naming(ShimTest):
             s.close()
         self.assertEqual(self.client.ask("hello", protocol=1, client="x")["protocol"], 1)
 
+    def test_a_line_that_cannot_be_taken_gets_a_plain_reason(self):
+        long = b'{"resolve":"' + b"s" * 5000 + b'"}'
+        for parts, why in (([long + b"\n"], "a line has at most 4096 bytes"), ([long], "a line has at most 4096 bytes"),
+                           ([long[:4000], long[4000:] + b"\n"], "a line has at most 4096 bytes"),
+                           ([b"nonsense\n"], "not JSON at byte 2: ")):
+            s, f = self.naming()
+            for part in parts:
+                s.sendall(part)
+            answer = json.loads(f.readline())["error"]
+            self.assertEqual(answer["code"], "bad-input")
+            self.assertIn(why, answer["message"])
+            self.assertNotIn("exception", answer["message"])
+            s.close()
+        # Blank lines are nothing.
+        s, f = self.naming()
+        s.sendall(b"\n  \r\n" + b'{"resolve":"solver"}\n')
+        self.assertEqual(json.loads(f.readline())["service"], "solver")
+        s.close()
+
     def test_many_idle_watchers_and_changes(self):
         watchers = []
         for _ in range(100):

@@ -95,6 +95,16 @@ TEST_CASE("JSON: duplicate keys, depth and trailing bytes are refused") {
   CHECK(parseJson(std::string(64, '[') + std::string(64, ']')));
   CHECK_FALSE(parseJson(std::string(65, '[') + std::string(65, ']')));
   CHECK_FALSE(parseJson("1e999"));
+  // In words of ours.
+  CHECK(parseJson("nonsense").error().message ==
+        "not JSON at byte 2: invalid literal; last read: 'no'");
+  CHECK(parseJson("").error().message.starts_with("not JSON at byte 1: "));
+  CHECK(parseJson("1e999").error().message.find("exception") == std::string::npos);
+  try {
+    (void)Json(5).get<std::string>();
+  } catch (const std::exception& error) {
+    CHECK(jsonProblem(error) == "type must be string, but is number");
+  }
   CHECK_FALSE(parseJson("[\"\xff\"]"));
   const std::string text =
       R"({"a":[1,-2,2.5,true,null,"x\n",[],{}],"b":{"c":18446744073709551615}})";
