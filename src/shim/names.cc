@@ -22,6 +22,7 @@ constexpr size_t kSlice = 256u << 10;   // bytes of registry.json in one turn of
 constexpr size_t kFilesAtOnce = 32;     // of services, in one turn
 // What was told wakes others, and those that share this processor must not wait for our disk.
 constexpr Millis kHeardFirst{1};
+constexpr Millis kPutOffAtMost{10};  // in a steady stream of changes
 
 bool isNumber(const Json& object, const char* key) {
   const auto found = object.find(key);
@@ -330,15 +331,22 @@ void Names::writeServicesIn(Millis wait) {
   services_timer_ = loop_.after(wait, [this] { writeServices(kFilesAtOnce); });
 }
 
+// Counted from the newest change, but not for ever.
+void Names::writeServicesSoon() {
+  if (!write_by_) write_by_ = loop_.now() + kPutOffAtMost;
+  const auto left = std::chrono::ceil<Millis>(*write_by_ - loop_.now());
+  writeServicesIn(std::clamp(left, Millis(0), kHeardFirst));
+}
+
 void Names::writeSoon(const std::string& service) {
   to_write_.insert(service);
-  writeServicesIn(kHeardFirst);
+  writeServicesSoon();
 }
 
 void Names::whenWritten(Written done) {
   if (to_write_.empty() && unwritten_.empty()) return done({});
   waiting_.push_back(std::move(done));
-  writeServicesIn(kHeardFirst);
+  writeServicesSoon();
 }
 
 void Names::finish() {
@@ -346,6 +354,7 @@ void Names::finish() {
 }
 
 void Names::writeServices(size_t most) {
+  write_by_.reset();
   for (; most > 0 && !to_write_.empty(); --most) {
     const std::string service = std::move(to_write_.extract(to_write_.begin()).value());
     auto written = writeService(service, services_.at(service));

@@ -40,9 +40,10 @@ class Names {
   const std::vector<std::string>& problems() const { return problems_; }
 
   // Applies each service whose revision rises, all of it or, when one is malformed, nothing. Those
-  // who watch are told before it returns, and have a millisecond to hear it before the files are
-  // written: the services' own ones in slices, see whenWritten(); registry.json at least 100 ms
-  // apart and never for more than a tenth of the time. Returns the names of those that it applied.
+  // who watch are told before it returns, and have a millisecond to hear it (in a steady stream of
+  // changes ten at most) before the files are written: the services' own ones in slices, see
+  // whenWritten(); registry.json at least 100 ms apart and never for more than a tenth of the time.
+  // Returns the names of those that it applied.
   [[nodiscard]] Result<std::vector<std::string>> apply(
       const std::vector<protocol::NamedService>& services);
   // Calls `done` once the files of services hold all that is known now, or with why one of them
@@ -96,6 +97,7 @@ class Names {
   void markSlice();
   void writeSoon(const std::string& service);
   void writeServicesIn(Millis wait);
+  void writeServicesSoon();
   void writeServices(size_t most);
   void scheduleRegistry();
   void beginRegistry();
@@ -122,6 +124,7 @@ class Names {
   std::set<std::string> unwritten_;
   Result<void> written_;
   std::vector<Written> waiting_;
+  std::optional<SteadyTime> write_by_;  // at the latest
   Timer services_timer_;
 
   // registry.json on its way.

@@ -476,6 +476,21 @@ TEST_CASE(
   CHECK(written == 1);
 }
 
+TEST_CASE("names: changes that never cease do not put off the files for ever") {
+  Disk disk;
+  Names names(disk.dir.path(), "demo", disk.loop);
+  REQUIRE(names.load());
+  const std::string file = disk.dir / "registry/services/a.json";
+  uint64_t revision = 0;
+  for (int i = 0; i < 25 && !exists(file); ++i) {  // two in each millisecond
+    REQUIRE(names.apply({named("a", ++revision, "[]")}));
+    if (i % 2 == 1) disk.clock.advance(Millis(1));
+    if (i % 2 == 1) REQUIRE(names.apply({named("a", ++revision, "[]")}));
+    disk.loop.turn(Millis(0));
+  }
+  CHECK(exists(file));
+}
+
 // What a file or a line shows of the endpoints of host1.
 std::string stateIn(const std::string& text) {
   const auto json = parseJson(text);
