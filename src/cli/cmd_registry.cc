@@ -46,7 +46,8 @@ int exitOf(const ops::RegistryReport& report) {
   int code = kExitOk;
   for (const ops::MemberReport& member : report.members) {
     if (member.state == ops::MemberState::kOtherDisk ||
-        member.state == ops::MemberState::kNotServing)
+        member.state == ops::MemberState::kNotServing ||
+        member.state == ops::MemberState::kCannotWrite)
       return kExitFailed;
     if (member.state == ops::MemberState::kUnreachable) code = kExitUnreachable;
   }
@@ -297,7 +298,7 @@ Result<int> runSync(Context& context) {
   CCTL_TRY(const ops::SyncOutcome outcome, ops::syncAll(*operation, *registers, dry_run));
   context.printEither(syncJson(outcome, dry_run), syncText(outcome, dry_run));
   warnMissed(context, outcome.missed);
-  return outcome.missed.empty() ? kExitOk : kExitUnreachable;
+  return missedExitCode(outcome.missed);
 }
 
 }  // namespace

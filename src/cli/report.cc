@@ -56,15 +56,49 @@ std::string foldHosts(const ops::HostErrors& errors) {
   return foldHosts(hosts);
 }
 
+namespace {
+
+// A host that was reached and could not do it says so in another way.
+bool wasReached(const Error& error) {
+  switch (error.code) {
+    case Code::kUnreachable:
+    case Code::kTimeout:
+    case Code::kCancelled:
+    case Code::kNotFound:  // no shim there
+      return false;
+    default:
+      return true;
+  }
+}
+
+}  // namespace
+
 void warnMissed(Context& context, const ops::HostErrors& missed) {
-  if (missed.empty()) return;
-  context.progress().onEvent({ops::OpEventKind::kWarning,
-                              foldHosts(missed),
-                              "not told the new endpoints; they are brought up to date by the next "
-                              "command that reaches them",
-                              {}});
-  for (const auto& [host, error] : missed)
+  ops::HostErrors unreached;
+  for (const auto& [host, error] : missed) {
+    if (!wasReached(error)) {
+      unreached.emplace(host, error);
+      continue;
+    }
+    const std::string_view mend = error.code == Code::kNoSpace
+                                      ? "; make room on its disk, then run 'clusterctl sync'"
+                                      : "; once that is mended run 'clusterctl sync'";
+    context.progress().warning(
+        host.str(),
+        fmt::format("reached, but it could not keep the new endpoints: {}{}", error.message, mend));
+  }
+  if (unreached.empty()) return;
+  context.progress().warning(foldHosts(unreached),
+                             "not told the new endpoints; they are brought up to date by the next "
+                             "command that reaches them");
+  for (const auto& [host, error] : unreached)
     if (context.globals().verbose > 0) context.progress().step("", error.message);
+}
+
+int missedExitCode(const ops::HostErrors& missed) {
+  for (const auto& [host, error] : missed)
+    if (!wasReached(error)) return kExitUnreachable;
+  return missed.empty() ? kExitOk : kExitFailed;
 }
 
 std::string portsText(const std::map<std::string, int>& ports) {

@@ -35,8 +35,11 @@ int failuresExitCode(const std::vector<ops::InstanceFailure>& failures,
 std::string foldHosts(const std::vector<HostName>& hosts);
 std::string foldHosts(const ops::HostErrors& errors);
 
-// Hosts that were not told the names: a warning on standard error, nothing when all were.
+// Hosts that were not told the names, or could not write them into their files: warnings on
+// standard error, nothing when all is well.
 void warnMissed(Context& context, const ops::HostErrors& missed);
+// 4 when one of them could not be reached, 2 when all were, else 0.
+int missedExitCode(const ops::HostErrors& missed);
 
 std::string portsText(const std::map<std::string, int>& ports);
 

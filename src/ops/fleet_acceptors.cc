@@ -61,14 +61,7 @@ class FleetAcceptors::Line : public std::enable_shared_from_this<Line> {
         host_, [self = shared_from_this(), on_reply = std::move(on_reply)](const auto& connection) {
           if (!connection) return self->ask(AcceptorRequest{}, on_reply);
           if (auto fits = checkProtocol(**connection); !fits) return on_reply(fail(fits.error()));
-          const protocol::HelloReply& hello = (*connection)->hello;
-          AcceptorReply reply;
-          reply.acceptor = hello.acceptor;
-          reply.membership = hello.membership;
-          if (hello.membership) reply.epoch = hello.membership->epoch;
-          reply.why = hello.registry_problem;
-          if (!reply.why.empty()) reply.refusal = Refusal::kNotServing;
-          on_reply(std::move(reply));
+          on_reply(acceptorOf((*connection)->hello));
         });
   }
 
@@ -208,6 +201,16 @@ void FleetAcceptors::identify(const std::string& host, OnReply on_reply) {
   const auto line = lineTo(host);
   if (!line) return on_reply(fail(line.error()));
   (*line)->identify(std::move(on_reply));
+}
+
+AcceptorReply acceptorOf(const protocol::HelloReply& hello) {
+  AcceptorReply reply;
+  reply.acceptor = hello.acceptor;
+  reply.membership = hello.membership;
+  if (hello.membership) reply.epoch = hello.membership->epoch;
+  reply.why = hello.registry_problem;
+  if (!reply.why.empty()) reply.refusal = Refusal::kNotServing;
+  return reply;
 }
 
 registry::QuorumOptions quorumOptionsOf(const Inventory& inventory) {

@@ -38,6 +38,9 @@ class FleetAcceptors final : public registry::AcceptorLinks {
   std::map<std::string, std::shared_ptr<Line>> lines_;
 };
 
+// Who the acceptor of a host is, as its shim said when it was greeted.
+registry::AcceptorReply acceptorOf(const protocol::HelloReply& hello);
+
 // The registers of the inventory's cluster over a fleet.
 registry::QuorumOptions quorumOptionsOf(const Inventory& inventory);
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ops/fleet_acceptors.h"
+
 namespace cctl::ops {
 namespace {
 
@@ -82,6 +84,8 @@ std::string memberStateName(MemberState state) {
       return "other-disk";
     case MemberState::kNotServing:
       return "not-serving";
+    case MemberState::kCannotWrite:
+      return "cannot-write";
     case MemberState::kUnreachable:
       break;
   }
@@ -110,6 +114,11 @@ MemberReport judgeMember(const Membership& membership, const Member& member,
         "its registry state was lost or is another's; admit it anew with 'clusterctl registry "
         "members replace {}'",
         member.host);
+  } else if (!answer->why.empty()) {
+    report.state = MemberState::kCannotWrite;
+    report.why = fmt::format(
+        "it cannot write ({}): make room on its disk, and it takes part again by itself",
+        answer->why);
   } else if (answer->epoch < membership.epoch) {
     report.state = MemberState::kBehind;
     report.why = "it missed a change of members; the next operation tells it";
@@ -117,6 +126,24 @@ MemberReport judgeMember(const Membership& membership, const Member& member,
     report.state = MemberState::kOk;
   }
   return report;
+}
+
+std::vector<MemberReport> membersNotServing(const Greetings& hosts) {
+  std::vector<MemberReport> found;
+  std::optional<Membership> newest;
+  for (const auto& [host, hello] : hosts)
+    if (hello.membership && (!newest || hello.membership->epoch > newest->epoch))
+      newest = hello.membership;
+  if (!newest) return found;
+  for (const Member& member : registry::membersOf(*newest)) {
+    const auto host = hosts.find(member.host);
+    if (host == hosts.end()) continue;
+    MemberReport report = judgeMember(*newest, member, acceptorOf(host->second));
+    if (report.role == "leaving") continue;
+    if (report.state == MemberState::kNotServing || report.state == MemberState::kOtherDisk)
+      found.push_back(std::move(report));
+  }
+  return found;
 }
 
 namespace {

@@ -2,6 +2,7 @@
 // loss of its quorum (docs/registry.md).
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@ enum class MemberState {
   kBehind,       // takes part in an older membership: it missed a change
   kOtherDisk,    // its state was lost or replaced: must be admitted anew
   kNotServing,   // its disk fails or its log is damaged
+  kCannotWrite,  // its disk is full, or read-only: decides nothing until that is mended
   kUnreachable,  // gives no answer
 };
 std::string memberStateName(MemberState state);
@@ -44,6 +46,11 @@ struct RegistryReport {
 // Pure.
 MemberReport judgeMember(const registry::Membership& membership, const registry::Member& member,
                          const Result<registry::AcceptorReply>& answer);
+
+// Pure: the members among these hosts that do not serve, by what their shims said when they were
+// greeted; the newest membership that one of them knows says who is one.
+using Greetings = std::map<std::string, protocol::HelloReply>;
+std::vector<MemberReport> membersNotServing(const Greetings& hosts);
 
 struct MembersWish {
   std::vector<std::string> add;     // hosts

@@ -274,11 +274,27 @@ Result<void> takeOverOrders(Operation& operation, const std::set<ServiceName>& s
   return {};
 }
 
+namespace {
+
+// The quorum went on without them, and the next member that fails may end it.
+void warnOfMembers(Operation& operation, const std::vector<HostConnection*>& hosts) {
+  Greetings greetings;
+  for (const HostConnection* host : hosts)
+    if (!host->bare) greetings.emplace(host->name.str(), host->hello);
+  for (const MemberReport& member : membersNotServing(greetings))
+    operation.events.warning(
+        member.member.host,
+        "takes no part in the registry, which goes on without it: " + member.why);
+}
+
+}  // namespace
+
 HostErrors tellEveryHost(Operation& operation) {
   const std::vector<HostName> hosts = allHosts(operation.inventory());
   operation.fleet.begin(hosts, Need::kShim);
   HostErrors unreachable;
   const auto connections = connectedOf(operation.fleet, hosts, unreachable);
+  warnOfMembers(operation, connections);
   if (const auto changed = commitHealth(operation, connections, false); !changed)
     operation.events.warning("", "the health of what runs was not committed to the registry: " +
                                      changed.error().message);
@@ -314,6 +330,7 @@ Result<SyncOutcome> syncAll(Operation& operation, registry::QuorumRegisters& reg
   }
   HostErrors unreachable;
   const auto connections = connectedOf(operation.fleet, hosts, unreachable);
+  warnOfMembers(operation, connections);
   CCTL_TRY(outcome.reconciled, reconcileHeld(operation, connections, dry_run));
   CCTL_TRY(outcome.changed, commitHealth(operation, connections, dry_run));
   CCTL_TRY(const AllEndpoints all, readAllEndpoints(operation.registers));

@@ -88,7 +88,7 @@ struct ListedKey {
 struct AcceptorReply {
   uint64_t id = 0;
   Refusal refusal = Refusal::kNone;
-  std::string why;
+  std::string why;       // of a refusal; of kIdentity without one, why it can write nothing
   std::string acceptor;  // its UUID
   Epoch epoch;           // its own; none: blank, never admitted
   uint64_t counter = 0;  // the highest of any ballot it has seen

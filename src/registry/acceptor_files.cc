@@ -131,6 +131,15 @@ Result<void> AcceptorFiles::openLog(uint64_t number) {
   return syncDir(dir_);
 }
 
+// Reserves the block that the next records go to, which stays behind the end of the file.
+Result<void> AcceptorFiles::checkRoom() const {
+  constexpr off_t kBlock = 4096;
+  if (::fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(size_), kBlock) == 0 ||
+      errno == EOPNOTSUPP || errno == ENOSYS || errno == EINTR)
+    return {};
+  return failErrno(errno, logPath(dir_, number_));
+}
+
 Result<void> AcceptorFiles::cutBack() {
   if (::ftruncate(fd_.get(), static_cast<off_t>(size_)) != 0)
     return failErrno(errno, logPath(dir_, number_));

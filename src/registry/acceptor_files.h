@@ -38,6 +38,8 @@ class AcceptorFiles {
   size_t size() const { return size_; }  // of the log that is written to
   size_t tornBytes() const { return torn_; }
   void grew(size_t bytes) { size_ += bytes; }
+  // Whether the log can grow; else why not. Changes nothing that can be seen.
+  [[nodiscard]] Result<void> checkRoom() const;
   // Cuts off what a failed append may have left.
   [[nodiscard]] Result<void> cutBack();
 

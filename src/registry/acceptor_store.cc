@@ -89,6 +89,8 @@ void AcceptorStore::submit(const AcceptorRequest& request, Answer answer) {
     return;
   }
   AcceptorStep step = acceptor_->handle(request, clock_.steady());
+  if (request.act == protocol::AcceptorAct::kIdentity)
+    if (const auto room = files_.checkRoom(); !room) step.reply.why = room.error().message;
   for (const AcceptorRecord& record : step.records) buffer_ += encodeRecord(encodeRecord(record));
   must_sync_ = must_sync_ || step.sync;
   // It may show what is not on the disk yet.

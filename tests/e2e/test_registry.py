@@ -142,7 +142,12 @@ class ThreeHosts(RegistryTest):
         _, members = self.status(c, check=2)
         self.assertEqual(members["host3"]["state"], "other-disk")
         self.assertIn("registry members replace host3", members["host3"]["problem"])
-        c.run("restart", "web")  # the two others are a quorum
+        # The two others are a quorum, and whoever writes is told of the third.
+        c.run("restart", "web")
+        for command in (["restart", "web"], ["sync"], ["deploy", "web", "1.0.0"]):
+            told = [line for line in c.run(*command).stderr.splitlines() if "takes no part" in line]
+            self.assertEqual(len(told), 1, command)
+            self.assertRegex(told[0], "warning: host3: .*registry members replace host3")
         c.run("registry", "members", "replace", "host3", check=64)  # asks
         c.run("-y", "registry", "members", "replace", "host3")
         _, members = self.status(c)
@@ -398,9 +403,17 @@ class FullDisk(RegistryTest):
             except OSError:
                 pass
         for _ in range(3):
-            c.run("restart", "web")
+            told = c.run("restart", "web").stderr
+        # It was reached, and what is wrong with it is said.
+        self.assertRegex(told, "warning: host2: reached, but .*No space left.*make room")
+        self.assertNotIn("not told", told)
+        _, members = self.status(c, check=2)
+        self.assertEqual((members["host2"]["state"], members["host1"]["state"]), ("cannot-write", "ok"))
+        self.assertIn("No space left", members["host2"]["problem"])
+        self.assertIn("No space left", c.run("sync", check=2).stderr)
         os.unlink(filler)
         wait_for(lambda: c.run("registry", "status", check=None).returncode == 0, what="host2 serves again")
+        self.assertEqual(c.run("sync").stderr, "")
         c.bed.cut(1)
         self.assertEqual(self.value(c, "desired/web")["version"], "1.0.0")
         c.bed.heal(1)

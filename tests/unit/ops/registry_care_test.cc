@@ -56,12 +56,44 @@ TEST_CASE("a member is judged by what it says of itself") {
   CHECK(state() == MemberState::kOk);
   reply.epoch = {1, 1};
   CHECK(state() == MemberState::kBehind);
+  reply.why = "/srv/1.log: No space left on device";
+  CHECK(state() == MemberState::kCannotWrite);
+  CHECK(judgeMember(kStable, kThree[0], reply).why.find("No space left") != std::string::npos);
   reply.acceptor = "b1";
   CHECK(state() == MemberState::kOtherDisk);
   reply.refusal = registry::Refusal::kNotServing;
   CHECK(state() == MemberState::kNotServing);
   const Result<registry::AcceptorReply> silent = fail(Code::kUnreachable, "h1: no route");
   CHECK(judgeMember(kStable, kThree[0], silent).why == "h1: no route");
+}
+
+TEST_CASE("members that do not serve are found in what their shims said at the greeting") {
+  const auto found = [](const Greetings& hosts) {
+    std::vector<std::string> names;
+    for (const MemberReport& one : membersNotServing(hosts)) names.push_back(one.member.host);
+    return names;
+  };
+  Greetings hosts;
+  for (const Member& member : kThree) {
+    protocol::HelloReply hello;
+    hello.acceptor = member.acceptor;
+    hello.membership = kStable;
+    hosts[member.host] = hello;
+  }
+  CHECK(found(hosts).empty());
+  hosts["h2"].registry_problem = "its log is damaged";
+  hosts["h3"] = {};  // wiped
+  hosts["h3"].acceptor = "b3";
+  CHECK(found(hosts) == std::vector<std::string>{"h2", "h3"});
+  hosts.erase("h2");  // not reached
+  CHECK(found(hosts) == std::vector<std::string>{"h3"});
+  hosts.erase("h1");
+  CHECK(found(hosts).empty());  // nobody knows of a registry
+  // Admitted anew, or on its way out.
+  hosts["h1"].acceptor = "a1";
+  hosts["h1"].membership =
+      registry::beginChange(kStable, {{"h1", "a1"}, {"h2", "a2"}, {"h3", "b3"}});
+  CHECK(found(hosts).empty());
 }
 
 TEST_CASE("members that join and leave are told apart while they change") {
