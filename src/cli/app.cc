@@ -6,6 +6,7 @@
 #include "base/version.h"
 #include "cli/exit_codes.h"
 #include "cli/help_format.h"
+#include "cli/leave.h"
 #include "cli/report.h"
 #include "model/problem.h"
 #include "transport/shell_quote.h"
@@ -293,6 +294,9 @@ int runCommandLine(const std::vector<std::string>& arguments, const ops::ShimIma
     fmt::print("{}", parsed->text);
     return arguments.empty() ? kExitUsage : kExitOk;
   }
+  if (output != OutputFormat::kText)
+    setLastWords(dumpJson(errorJson({Code::kCancelled, "interrupted again, and left at once"})) +
+                 "\n");
   Context context(parsed->globals, typedText(arguments), shim, cancel, on_step);
   return reportResult(context, parsed->run(context));
 }

@@ -105,6 +105,10 @@ void printTable(Context& context, const CoresView& view) {
 
 Result<int> listAll(Context& context, const std::optional<Target>& target) {
   CCTL_TRY(const CoresView view, findCores(context, target));
+  if (target && view.cores.empty()) {  // of what was retired there may be some
+    CCTL_TRY(const Inventory* inventory, context.inventory());
+    CCTL_CHECK(inventory->service(target->service.str()));
+  }
   if (context.json())
     printJson(context, view);
   else

@@ -74,6 +74,8 @@ Result<std::vector<ops::LockState>> locksOf(ops::Operation& operation, const std
   CCTL_TRY(auto lock, ops::readLock(operation.registers, name.str()));
   std::vector<ops::LockState> locks;
   if (lock) locks.push_back(std::move(*lock));
+  // A lock may be of a service that left the inventory.
+  if (locks.empty()) CCTL_CHECK(operation.inventory().service(service));
   return locks;
 }
 
@@ -155,6 +157,10 @@ Result<std::vector<ServiceHistory>> readHistories(Context& context, const Histor
     CCTL_TRY(ops::History history, ops::readHistory(operation->registers, service, options.limit));
     all.push_back({service, std::move(history)});
   }
+  // What was retired has a history still.
+  if (!options.service.empty() && all.front().history.entries.empty() &&
+      all.front().history.problems.empty())
+    CCTL_CHECK(operation->inventory().service(options.service));
   return all;
 }
 

@@ -95,8 +95,9 @@ Result<int> runList(Context& context, const ReleaseOptions& options) {
     context.printJson({{"format", 1}, {"releases", list}});
   else if (table.empty())
     context.print(fmt::format(
-        "{} holds no releases; add one with 'clusterctl release add SERVICE VERSION PATH'\n",
-        store.directory()));
+        "{} holds no release{}; add one with 'clusterctl release add {} VERSION PATH'\n",
+        store.directory(), service ? " of " + service->str() : std::string("s"),
+        service ? service->str() : "SERVICE"));
   else
     context.print(table.text(context.painter()));
   return listing.problems.empty() ? kExitOk : kExitError;

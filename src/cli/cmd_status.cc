@@ -222,6 +222,16 @@ Result<std::optional<Target>> parseOptionalTarget(Context& context, const std::s
   return std::optional<Target>(target);
 }
 
+// An instance that was asked for by its number, and that neither any host nor the registry knows.
+bool isNowhere(const StatusView& view, const Target& target) {
+  const bool all_known =
+      !view.wanted.error && std::all_of(view.reports.begin(), view.reports.end(),
+                                        [](const auto& one) { return one.second.has_value(); });
+  if (!target.index || !all_known) return false;
+  const auto shown = shownInstances(view, target);
+  return shown.empty() && missingInstances(view, shown, target).empty();
+}
+
 int exitCodeOfView(const StatusView& view) {
   for (const auto& [host, report] : view.reports)
     if (!report) return kExitUnreachable;
@@ -342,6 +352,9 @@ Result<int> runStatus(Context& context, const WatchOptions& options) {
   }
   if (options.number != 0) return fail(Code::kUsage, "-n goes with --watch");
   CCTL_TRY(const StatusView view, probeStatus(context, target));
+  if (target && isNowhere(view, *target))
+    return fail(Code::kUsage, "there is no {}; see 'clusterctl status {}'", target->text(),
+                target->service);
   if (context.json())
     context.printJson(statusJson(context, view, target));
   else

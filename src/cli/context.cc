@@ -62,7 +62,7 @@ Context::Context(Globals globals, std::string typed, ops::ShimImage shim, Cancel
 Result<const Inventory*> Context::inventory() {
   if (inventory_) return &*inventory_;
   LoadedInventory loaded = loadInventory(DiskFiles(), globals_.inventory);
-  for (const Problem& warning : loaded.warnings) progress_.warning("", warning.text());
+  // What is merely untidy is told by `validate`, not by every command.
   if (!loaded.ok()) return fail(toError(loaded.problems));
   inventory_ = std::move(loaded.inventory);
   // The model knows no environment.

@@ -3,13 +3,12 @@
 #include <sys/resource.h>
 
 #include <csignal>
-#include <cstdlib>
 #include <exception>
 
 #include "base/digest.h"
 #include "base/version.h"
 #include "cli/app.h"
-#include "cli/live.h"
+#include "cli/leave.h"
 
 extern "C" {
 extern const unsigned char clusterctl_shim_begin[];
@@ -22,10 +21,7 @@ cctl::CancelToken* cancel_token = nullptr;  // for the handler only
 
 // The first asks for an orderly end; the second does not wait for it.
 void onInterrupt(int) {
-  if (cancel_token->cancelled()) {
-    cctl::cli::restoreTerminal();
-    std::_Exit(130);
-  }
+  if (cancel_token->cancelled()) cctl::cli::leaveAtOnce();
   cancel_token->cancel();
 }
 

@@ -32,8 +32,9 @@ Result<GoodSpec> chooseGood(const ServiceName& service, const Desired& desired,
                 "{} {} was never brought to a good end here (good: {}); to try it, use "
                 "'clusterctl deploy {} {}'",
                 service, *version, goodVersions(desired), service, *version);
-  return fail(Code::kNotFound, "there is nothing to go back to: {} has no good version but {}",
-              service, goodVersions(desired));
+  return fail(Code::kNotFound, "there is nothing to go back to: {} has {}", service,
+              desired.good.empty() ? std::string("no version that came to a good end")
+                                   : "no good version but " + goodVersions(desired));
 }
 
 Result<RollbackOutcome> rollback(Operation& operation, const DeployRequest& request,

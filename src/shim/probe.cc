@@ -145,10 +145,21 @@ class SocketAttempt final : public Attempt {
     const bool have_status = answer_.find('\n') != std::string::npos;
     if (!have_status && !ended) return;
     if (have_status && isGood()) return conclude(true, statusLine());
-    if (ended) conclude(false, answer_.empty() ? "closed without an answer" : printable(answer_));
+    if (ended) conclude(false, answer_.empty() ? "closed without an answer" : refusal());
   }
 
-  std::string statusLine() const { return printable(answer_.substr(0, answer_.find('\n'))); }
+  std::string statusLine() const {
+    return printable(answer_.substr(0, answer_.find_first_of("\r\n")));
+  }
+
+  // What it says of itself. Its headers stay out of records: they may carry tokens.
+  std::string refusal() const {
+    const size_t headers_end = answer_.find("\r\n\r\n");
+    const std::string body = headers_end == std::string::npos
+                                 ? std::string()
+                                 : printable(answer_.substr(headers_end + 4));
+    return statusLine() + (body.empty() ? "" : ": " + body);
+  }
 
   // "HTTP/1.1 204 …": 200 to 399.
   bool isGood() const {

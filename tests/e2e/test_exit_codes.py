@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import unittest
 
@@ -122,6 +123,23 @@ class Documented(SharedCluster):
             if options:
                 self.assertEqual(json.loads(out)["exit"], 130)
         self.assertEqual(self.c.versions("held"), ["1.0.0"] * 2)
+
+    def test_130_when_it_is_made_to_leave_at_once(self):
+        self.deployed("left")
+        self.c.release("left", "1.1.0", mode="never-ready")
+        for options in ([], ["-o", "json"]):
+            process = self.c.start(*options, "deploy", "left", "1.1.0")
+            wait_for(lambda: self.c.processes(1, "services/left/1.1.0/"), what="the deploy that waits")
+            for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+                process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+            self.assertEqual(process.returncode, 130, out + err)
+            self.assertIn("it left at once: what it was changing, if anything, was not put back", err)
+            if options:
+                self.assertEqual(json.loads(out), {"format": 1, "error": "interrupted again, and left at once",
+                                                   "exit": 130})
+        self.c.run("deploy", "left", "1.0.0")
+        self.assertEqual(self.c.versions("left"), ["1.0.0"] * 2)
 
     def test_7_stale_plan(self):
         self.deployed("planned")
