@@ -39,6 +39,7 @@ Json deployJson(const ops::DeployRequest& request, const ops::DeployOutcome& out
                {"ready", outcome.ready},
                {"changes", waves},
                {"held", held},
+               {"unfinished", outcome.unfinished},
                {"failures", failures},
                {"skipped_hosts", skipped},
                {"missed_hosts", missed},
@@ -46,17 +47,27 @@ Json deployJson(const ops::DeployRequest& request, const ops::DeployOutcome& out
                {"error", outcome.error ? Json(outcome.error->message) : Json()},
                {"exit", exit_code},
                {"milliseconds", outcome.took.count()}};
+  if (request.dry_run) json["dependants"] = dependantsJson(outcome.dependants);
   if (diff) json["plan"] = planJson(outcome.planned, outcome.plan, true);
   return json;
+}
+
+// After all was put back. Something else than the version before may have run, too.
+std::string asBefore(const ops::DeployOutcome& outcome) {
+  const std::string& before = outcome.previous_version;
+  if (before.empty()) return "nothing of it runs, as before";
+  std::string others;
+  for (const ObservedInstance& one : outcome.planned.observed)
+    if (one.current && one.running && one.version.str() != before)
+      others += fmt::format("{}{} at {}", others.empty() ? "" : ", ", one.id, one.version);
+  return others.empty() ? before + " is back"
+                        : fmt::format("all is as before: {}, but {}", before, others);
 }
 
 // The last line of a deploy: what stands now.
 std::string deployResult(const ops::DeployRequest& request, const ops::DeployOutcome& outcome) {
   const std::string what = fmt::format("{} {}", request.service, request.version);
   const std::string took = humanDuration(outcome.took);
-  const std::string before = outcome.previous_version.empty()
-                                 ? std::string("nothing of it runs, as before")
-                                 : fmt::format("{} is back", outcome.previous_version);
   if (request.dry_run) return fmt::format("{}: dry run, nothing was changed\n", what);
   if (!outcome.error) {
     std::string text =
@@ -79,7 +90,7 @@ std::string deployResult(const ops::DeployRequest& request, const ops::DeployOut
                        outcome.error->message);
   switch (outcome.error->code) {
     case Code::kRolledBack:
-      return fmt::format("{}: failed after {}; {}\n", what, took, before);
+      return fmt::format("{}: failed after {}; {}\n", what, took, asBefore(outcome));
     case Code::kCancelled:
       return fmt::format(
           "{}: interrupted after {}; what was under way was put back, instances done before stay: "
@@ -95,6 +106,16 @@ std::string deployResult(const ops::DeployRequest& request, const ops::DeployOut
       return fmt::format("{}: NOT put back: {}\nsee 'clusterctl status {}'\n", what,
                          outcome.error->message, request.service);
   }
+}
+
+std::string deployPlanText(const ServiceName& service, const ops::DeployOutcome& outcome,
+                           const Painter& painter) {
+  std::string text;
+  if (!outcome.unfinished.empty())
+    text = fmt::format("{}: a roll-out of {} did not end; this one goes on from what it left\n",
+                       service, outcome.unfinished);
+  return text + planText(outcome.planned, outcome.plan, painter) +
+         dependantsText(outcome.dependants);
 }
 
 int deployExitCode(const ops::DeployOutcome& outcome) {
@@ -146,7 +167,7 @@ int showDeploy(Context& context, const ops::DeployRequest& request,
     return exit_code;
   }
   std::string text =
-      request.dry_run ? planText(outcome.planned, outcome.plan, context.painter()) : "";
+      request.dry_run ? deployPlanText(request.service, outcome, context.painter()) : "";
   if (context.globals().diff)
     text += diffText(changesOf(outcome.planned, outcome.plan), context.painter());
   for (const ops::InstanceFailure& failure : outcome.failures) text += failureText(failure);
@@ -226,7 +247,8 @@ struct LifecycleOptions {
   bool without_quorum = false;
 };
 
-Json lifecycleJson(ops::Action action, const ops::LifecycleOutcome& outcome, int exit_code) {
+Json lifecycleJson(const ops::LifecycleRequest& request, const ops::LifecycleOutcome& outcome,
+                   int exit_code) {
   Json done = Json::array(), failures = Json::array(), skipped = Json::array(),
        selected = Json::array();
   for (const Placed& placed : outcome.selected)
@@ -234,15 +256,18 @@ Json lifecycleJson(ops::Action action, const ops::LifecycleOutcome& outcome, int
   for (const InstanceId& id : outcome.done) done.push_back(id.text());
   for (const auto& failure : outcome.failures) failures.push_back(failureJson(failure));
   for (const HostName& host : outcome.skipped) skipped.push_back(host.str());
-  return {{"format", 1},
-          {"action", ops::actionName(action)},
-          {"selected", selected},
-          {"done", done},
-          {"failures", failures},
-          {"skipped_hosts", skipped},
-          {"error", outcome.error ? Json(outcome.error->message) : Json()},
-          {"exit", exit_code},
-          {"milliseconds", outcome.took.count()}};
+  Json json = {{"format", 1},
+               {"action", ops::actionName(request.action)},
+               {"dry_run", request.dry_run},
+               {"selected", selected},
+               {"done", done},
+               {"failures", failures},
+               {"skipped_hosts", skipped},
+               {"error", outcome.error ? Json(outcome.error->message) : Json()},
+               {"exit", exit_code},
+               {"milliseconds", outcome.took.count()}};
+  if (request.dry_run) json["dependants"] = dependantsJson(outcome.dependants);
+  return json;
 }
 
 int lifecycleExitCode(const ops::LifecycleOutcome& outcome) {
@@ -300,13 +325,14 @@ Result<int> runLifecycle(Context& context, ops::Action action, const LifecycleOp
   const int exit_code = lifecycleExitCode(outcome);
   warnMissed(context, outcome.missed);
   if (context.json()) {
-    context.printJson(lifecycleJson(action, outcome, exit_code));
+    context.printJson(lifecycleJson(request, outcome, exit_code));
     return exit_code;
   }
   std::string text;
   if (request.dry_run)
     for (const Placed& placed : outcome.selected)
       text += fmt::format("{} {} on {}\n", ops::actionName(action), placed.instance, placed.host);
+  text += dependantsText(outcome.dependants);
   for (const ops::InstanceFailure& failure : outcome.failures) text += failureText(failure);
   if (outcome.error) text += outcome.error->message + "\n";
   text += request.dry_run ? fmt::format("{} {}: dry run, nothing was changed\n",

@@ -23,11 +23,13 @@ Json movesJson(const ops::MigrateOutcome& outcome) {
     if (one.outcome)
       for (const auto& failure : one.outcome->failures) failures.push_back(failureJson(failure));
     const bool done = one.outcome && !one.outcome->error;
-    services.push_back({{"service", one.service.str()},
-                        {"version", one.version.str()},
-                        {"moves", moves},
-                        {"done", done},
-                        {"failures", failures}});
+    services.push_back(
+        {{"service", one.service.str()},
+         {"version", one.version.str()},
+         {"moves", moves},
+         {"done", done},
+         {"dependants", one.outcome ? dependantsJson(one.outcome->dependants) : Json::array()},
+         {"failures", failures}});
   }
   return services;
 }
@@ -35,7 +37,9 @@ Json movesJson(const ops::MigrateOutcome& outcome) {
 std::string movesText(const ops::MigrateOutcome& outcome, bool dry_run, const Painter& painter) {
   std::string text;
   for (const ops::ServiceMoves& one : outcome.services) {
-    if (dry_run && one.outcome) text += planText(one.outcome->planned, one.outcome->plan, painter);
+    if (dry_run && one.outcome)
+      text += planText(one.outcome->planned, one.outcome->plan, painter) +
+              dependantsText(one.outcome->dependants);
     if (one.outcome)
       for (const auto& failure : one.outcome->failures) text += failureText(failure);
     const bool done = one.outcome && !one.outcome->error;
@@ -152,6 +156,7 @@ Json drainJson(const ops::DrainRequest& request, const ops::DrainOutcome& outcom
           {"services", movesJson(outcome.moved)},
           {"stuck", stuck},
           {"stopped", idsJson(outcome.stopped)},
+          {"dependants", dependantsJson(outcome.dependants)},
           {"held", idsJson(outcome.held)},
           {"failures", failures},
           {"error", outcome.moved.error ? Json(outcome.moved.error->message) : Json()},
@@ -166,9 +171,13 @@ int drainExitCode(const ops::DrainOutcome& outcome) {
 
 std::string stuckText(const ops::DrainRequest& request, const ops::DrainOutcome& outcome) {
   std::string text;
-  for (const InstanceId& id : outcome.stopped) text += fmt::format("{}: stopped\n", id);
+  for (const InstanceId& id : outcome.stopped)
+    text += fmt::format("{}: {}\n", id,
+                        request.dry_run ? "would be stopped, until undrain" : "stopped");
+  text += dependantsText(outcome.dependants);
   if (request.on_stuck == ops::OnStuck::kLeave)
-    for (const ops::Stuck& one : outcome.stuck) text += fmt::format("{}: left running\n", one.id);
+    for (const ops::Stuck& one : outcome.stuck)
+      text += fmt::format("{}: {}left running\n", one.id, request.dry_run ? "would be " : "");
   for (const InstanceId& id : outcome.held)
     text += fmt::format("{}: was stopped before, stays as it is\n", id);
   for (const auto& failure : outcome.failures) text += failureText(failure);
@@ -251,6 +260,7 @@ Json undrainJson(const ops::UndrainRequest& request, const ops::UndrainOutcome& 
           {"dry_run", request.dry_run},
           {"was_drained", outcome.was_drained},
           {"started", idsJson(outcome.started)},
+          {"dependants", dependantsJson(outcome.dependants)},
           {"services", movesJson(outcome.back)},
           {"failures", failures},
           {"error", error ? Json(error->message) : Json()},
@@ -300,6 +310,7 @@ Result<int> runUndrain(Context& context, const std::string& name, bool back) {
   std::string text;
   for (const InstanceId& id : outcome.started)
     text += fmt::format("{}: {}\n", id, request.dry_run ? "would start" : "started");
+  text += dependantsText(outcome.dependants);
   for (const auto& failure : outcome.failures) text += failureText(failure);
   text += back ? movesText(outcome.back, request.dry_run, context.painter())
                : couldComeBackText(outcome.back);

@@ -38,7 +38,7 @@ std::string leftoverText(const ops::ServicePlan& plan, const Painter& painter) {
         plan.unfinished, plan.service));
   else if (!plan.unfinished.empty())
     line(fmt::format("a roll-out of {} {}{}", plan.unfinished,
-                     plan.left_behind.empty() ? "is under way or did not end" : "did not end",
+                     plan.under_way.empty() ? "did not end" : "is under way: " + plan.under_way,
                      plan.unfinished == plan.version.str()
                          ? std::string()
                          : fmt::format("; {} was deployed before", plan.version)));
@@ -59,7 +59,7 @@ std::string serviceText(const ops::ServicePlan& plan, bool diff, const Painter& 
   else
     text +=
         painter.paint(Style::kBold, fmt::format("{}: {}", name, countsText(plan.changes()))) + "\n";
-  text += planText(plan.planned, plan.plan, painter);
+  text += planText(plan.planned, plan.plan, painter) + dependantsText(plan.dependants);
   if (diff) text += diffText(plan.changes(), painter);
   for (const HostName& host : plan.skipped)
     text += fmt::format("    {}: unreachable, left out\n", host);
@@ -90,7 +90,9 @@ Json serviceJson(const ops::ServicePlan& plan, bool diff) {
   json["version"] = plan.version.str();
   json["gone"] = plan.gone;
   json["unfinished"] = plan.unfinished;
+  json["under_way"] = plan.under_way.empty() ? Json() : Json(plan.under_way);
   json["left_behind"] = plan.left_behind.empty() ? Json() : Json(plan.left_behind);
+  json["dependants"] = dependantsJson(plan.dependants);
   json["skipped_hosts"] = skipped;
   return json;
 }
@@ -252,9 +254,9 @@ Result<int> reportApplied(Context& context, const ops::ApplyOutcome& outcome,
   for (const ops::AppliedService& one : outcome.services) text += appliedText(one);
   if (outcome.error && (outcome.services.empty() || !outcome.services.back().outcome.error))
     text += outcome.error->message + "\n";
-  const bool all_deployed = std::none_of(
-      plan.services.begin(), plan.services.end(),
-      [](const ops::ServicePlan& one) { return one.version.empty() && !one.unfinished.empty(); });
+  const bool all_deployed =
+      std::none_of(plan.services.begin(), plan.services.end(),
+                   [](const ops::ServicePlan& one) { return one.version.empty() && !one.gone; });
   text += fmt::format("apply: {} in {}\n",
                       outcome.error  ? "ended early; 'clusterctl plan' says what is left"
                       : all_deployed ? "all is as the inventory says"

@@ -248,9 +248,9 @@ Run defineRecover(CLI::App& app) {
 
 Json syncJson(const ops::SyncOutcome& outcome, bool dry_run) {
   Json behind = Json::object(), missed = Json::object(), settings = Json::object(),
-       dependants = Json::array();
-  Json taken_over = Json::array();
+       dependants = Json::array(), unfinished = Json::object(), taken_over = Json::array();
   for (const ServiceName& service : outcome.taken_over) taken_over.push_back(service.str());
+  for (const auto& [service, what] : outcome.unfinished) unfinished[service.str()] = what;
   for (const auto& [host, what] : outcome.settings) settings[host.str()] = what;
   for (const InstanceId& id : outcome.dependants) dependants.push_back(id.text());
   for (const auto& [host, count] : outcome.behind) behind[host.str()] = count;
@@ -262,6 +262,7 @@ Json syncJson(const ops::SyncOutcome& outcome, bool dry_run) {
           {"reconciled", outcome.reconciled},
           {"behind", behind},
           {"taken_over", taken_over},
+          {"unfinished", unfinished},
           {"settings", settings},
           {"dependants", dependants},
           {"missed", missed}};
@@ -275,6 +276,11 @@ std::string syncText(const ops::SyncOutcome& outcome, bool dry_run) {
   for (const ServiceName& service : outcome.taken_over)
     text += fmt::format("{}: the lock of an operation that did not end {}\n", service,
                         dry_run ? "would be taken over" : "was taken over");
+  for (const auto& [service, what] : outcome.unfinished)
+    text += fmt::format(
+        "{0}: a roll-out of {1} was broken off and stands half-way; 'clusterctl plan {0}' shows "
+        "what 'clusterctl apply {0}' would put back, or deploy it again to go on\n",
+        service, what);
   for (const std::string& change : outcome.reconciled) text += change + "\n";
   for (const std::string& change : outcome.changed) text += change + "\n";
   for (const auto& [host, count] : outcome.behind)

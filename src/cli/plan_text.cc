@@ -157,6 +157,38 @@ std::string planText(const PlanInput& input, const Plan& plan, const Painter& pa
   return text;
 }
 
+std::string dependantsText(const std::vector<ops::DependantChange>& dependants) {
+  std::string text;
+  for (const ops::DependantChange& change : dependants) {
+    std::vector<std::string> names;
+    size_t most = 0;
+    for (const auto& [id, count] : change.instances) {
+      names.push_back(id.text());
+      most = std::max(most, count);
+    }
+    text += fmt::format("    {}: its config follows the changed endpoints", foldNodeSet(names));
+    if (change.action != OnChange::kNone)
+      text += change.action == OnChange::kRestart ? ", and it restarts" : ", and it is reloaded";
+    if (names.size() > change.batch) text += fmt::format(", {} at a time", change.batch);
+    if (most > 1) text += fmt::format("; {} times, once for each change", most);
+    text += "\n";
+  }
+  return text;
+}
+
+Json dependantsJson(const std::vector<ops::DependantChange>& dependants) {
+  Json list = Json::array();
+  for (const ops::DependantChange& change : dependants) {
+    Json instances = Json::object();
+    for (const auto& [id, count] : change.instances) instances[id.text()] = count;
+    list.push_back({{"service", change.service.str()},
+                    {"on_change", onChangeName(change.action)},
+                    {"batch", change.batch},
+                    {"instances", instances}});
+  }
+  return list;
+}
+
 std::string countsText(const std::vector<PlannedChange>& changes) {
   static const std::pair<ChangeKind, const char*> kKinds[] = {{ChangeKind::kStart, "start"},
                                                               {ChangeKind::kReplace, "replace"},

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "cli/terminal.h"
 #include "model/planned_change.h"
+#include "ops/dependants.h"
 
 namespace cctl::cli {
 
@@ -15,6 +16,10 @@ std::string changeText(const PlannedChange& change, const Painter& painter);
 std::string stepsText(const Wave& wave);
 // The changes of a plan, wave by wave, with the steps of each; then what is left alone.
 std::string planText(const PlanInput& input, const Plan& plan, const Painter& painter);
+// Who follows the changed endpoints, and what that does to them; a line each.
+std::string dependantsText(const std::vector<ops::DependantChange>& dependants);
+// [{"service", "on_change", "batch", "instances": {"web/0": 3}}]
+Json dependantsJson(const std::vector<ops::DependantChange>& dependants);
 // How generated files change, as `diff -u` writes it, each difference once for all the instances
 // that it is the same for (the lines around it are the first one's); empty when none does.
 std::string diffText(const std::vector<PlannedChange>& changes, const Painter& painter);

@@ -11,7 +11,7 @@ namespace {
 
 struct Change {
   Placed target;
-  std::vector<OldGeneration> old;  // that run on the target's host
+  std::vector<OldGeneration> old;  // that run on the target's host, or are to
   std::string what;                // "1.0.0 → 1.1.0", for the title
 };
 
@@ -125,24 +125,36 @@ class Planner {
     placed_.insert(placed);
     const auto found = groups_.find(placed);
     const ObservedInstance* main = found == groups_.end() ? nullptr : principal(found->second);
-    if (main) noteStrays(found->second, *main);
+    std::vector<OldGeneration> strays =
+        main ? straysOf(found->second, *main) : std::vector<OldGeneration>();
+    if (!isHeld(placed.instance) && !isAsWanted(main) && main && main->running) {
+      // One of them may be what is published: none goes before the new one is.
+      strays.insert(strays.begin(), oldOf(*main));
+      replacements_.push_back({placed, std::move(strays), changeOf(main, input_.version)});
+      return;
+    }
+    plan_.strays.insert(plan_.strays.end(), strays.begin(), strays.end());
     if (isHeld(placed.instance)) {
       plan_.held.push_back(placed.instance);
-    } else if (main && main->ready && main->current && main->up_to_date && !input_.force) {
+    } else if (isAsWanted(main)) {
       plan_.kept.push_back(placed.instance);
       plan_.kept_running.push_back(*main);
-    } else if (main && main->running) {
-      replacements_.push_back({placed, {oldOf(*main)}, changeOf(main, input_.version)});
     } else {
       creates_.push_back({placed, {}, changeOf(main, input_.version)});
     }
   }
 
-  void noteStrays(const std::vector<const ObservedInstance*>& generations,
-                  const ObservedInstance& main) {
+  bool isAsWanted(const ObservedInstance* main) const {
+    return main && main->ready && main->current && main->up_to_date && !input_.force;
+  }
+
+  static std::vector<OldGeneration> straysOf(
+      const std::vector<const ObservedInstance*>& generations, const ObservedInstance& main) {
+    std::vector<OldGeneration> strays;
     for (const ObservedInstance* generation : generations)
       if (generation != &main && (generation->running || generation->wanted))
-        plan_.strays.push_back(oldOf(*generation));
+        strays.push_back(oldOf(*generation));
+    return strays;
   }
 
   void addWaves(const std::vector<Change>& changes,
@@ -300,6 +312,28 @@ Plan planRestart(const RestartInput& input) {
     first = last;
   }
   return plan;
+}
+
+std::vector<std::vector<Endpoint>> endpointStages(const Plan& plan, std::vector<Endpoint> before,
+                                                  const std::map<InstanceId, Endpoint>& fresh) {
+  std::vector<std::vector<Endpoint>> stages;
+  const auto change = [&](const std::vector<InstanceId>& ids, bool publish) {
+    std::vector<Endpoint> after = stages.empty() ? before : stages.back();
+    for (const InstanceId& id : ids) {
+      std::erase_if(after, [&](const Endpoint& old) { return old.instance == id; });
+      if (const auto found = fresh.find(id); publish && found != fresh.end())
+        after.push_back(found->second);
+    }
+    std::sort(after.begin(), after.end(),
+              [](const Endpoint& a, const Endpoint& b) { return a.instance < b.instance; });
+    if (after != (stages.empty() ? before : stages.back())) stages.push_back(std::move(after));
+  };
+  for (const Wave& wave : plan.waves)
+    for (const Step& step : wave.steps) {
+      if (const auto* publish = std::get_if<PublishStep>(&step)) change(publish->items, true);
+      if (const auto* withdraw = std::get_if<WithdrawStep>(&step)) change(withdraw->items, false);
+    }
+  return stages;
 }
 
 std::string_view stepName(const Step& step) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "model/endpoint.h"
 #include "model/manifest.h"
 #include "model/placement.h"
 
@@ -113,7 +114,8 @@ struct Plan {
   std::vector<InstanceId> held;  // stopped by a person: left alone
   // What runs of `kept`. A roll-out that was killed may have started it and not published it.
   std::vector<ObservedInstance> kept_running;
-  std::vector<OldGeneration> strays;  // stopped at once, before anything else
+  // Stopped at once, before anything else. Those beside what is replaced go with that instead.
+  std::vector<OldGeneration> strays;
 
   bool empty() const { return waves.empty() && strays.empty(); }
 };
@@ -148,5 +150,10 @@ struct RestartInput {
 // generation, and has the same ports. Where all ports are passed sockets and clients have nowhere
 // else to go, an instance stays published: they wait in the socket's queue.
 Plan planRestart(const RestartInput& input);
+
+// What is published after each step of the plan that changes it, in their order; `before` is not
+// among them. `fresh`: the entries that its PublishSteps make.
+std::vector<std::vector<Endpoint>> endpointStages(const Plan& plan, std::vector<Endpoint> before,
+                                                  const std::map<InstanceId, Endpoint>& fresh);
 
 }  // namespace cctl

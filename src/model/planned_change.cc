@@ -93,23 +93,32 @@ std::optional<PlannedChange> removalOf(const PlanInput& input, const OldGenerati
   return change;
 }
 
-void addChanges(const PlanInput& input, const Step& step, std::vector<PlannedChange>& changes) {
-  if (const auto* start = std::get_if<StartStep>(&step))
-    for (const Placed& placed : start->items) changes.push_back(changeFor(input, placed));
-  if (const auto* forget = std::get_if<ForgetStep>(&step))
-    for (const OldGeneration& old : forget->items)
-      if (auto change = removalOf(input, old)) changes.push_back(std::move(*change));
-}
-
 PlannedChange strayOf(const PlanInput& input, const OldGeneration& stray) {
+  const auto observed =
+      std::find_if(input.observed.begin(), input.observed.end(), [&](const ObservedInstance& one) {
+        return one.id == stray.id && one.host == stray.host && one.generation == stray.generation;
+      });
   return {ChangeKind::kStray,
           stray.id,
           stray.host,
           {},
-          input.version,
+          observed == input.observed.end() ? input.version : observed->version,
           {fmt::format("generation {} is left over from a roll-out that did not end",
                        stray.generation)},
           {}};
+}
+
+void addChanges(const PlanInput& input, const Step& step, std::vector<PlannedChange>& changes) {
+  if (const auto* start = std::get_if<StartStep>(&step))
+    for (const Placed& placed : start->items) changes.push_back(changeFor(input, placed));
+  if (const auto* stop = std::get_if<StopStep>(&step))
+    for (const OldGeneration& old : stop->items)
+      if (const auto* main = runningOf(input, old.id, &old.host);
+          main != nullptr && main->generation != old.generation)
+        changes.push_back(strayOf(input, old));
+  if (const auto* forget = std::get_if<ForgetStep>(&step))
+    for (const OldGeneration& old : forget->items)
+      if (auto change = removalOf(input, old)) changes.push_back(std::move(*change));
 }
 
 bool isSame(const PlannedChange& a, const PlannedChange& b) {

@@ -158,7 +158,9 @@ Result<void> planPresent(Operation& operation, const ApplyRequest& request, Serv
   plan.desired_revision = desired.revision;
   plan.unfinished = desired.rolling_to;
   CCTL_TRY(const auto lock, readLock(operation.registers, plan.service.str()));
-  if (lock && isLeftBehind(*lock, operation.identity)) plan.left_behind = describeLock(*lock);
+  if (lock)
+    (isLeftBehind(*lock, operation.identity) ? plan.left_behind : plan.under_way) =
+        describeLock(*lock);
   if (desired.version.empty()) return {};
   CCTL_TRY(const auto digest, readReleaseDigest(operation.registers, plan.service, plan.version));
   plan.release_digest = digest.value_or("");
@@ -169,6 +171,7 @@ Result<void> planPresent(Operation& operation, const ApplyRequest& request, Serv
   CCTL_TRY(DeployOutcome outcome, deploy(operation, dry, onlyDigest(plan)));
   plan.planned = std::move(outcome.planned);
   plan.plan = std::move(outcome.plan);
+  plan.dependants = std::move(outcome.dependants);
   plan.skipped = std::move(outcome.skipped);
   return {};
 }

@@ -22,12 +22,14 @@ struct ServicePlan {
   Version version;             // as last deployed; empty: never, so there is nothing to converge to
   bool gone = false;           // its manifest was taken out: all of it is to be removed
   std::string unfinished;      // the version of a roll-out that did not end
+  std::string under_way;       // who works at it now
   std::string left_behind;     // who holds its lock and is not heard of any more
   std::string release_digest;  // of `version`
   uint64_t desired_revision = 0;
   uint64_t endpoints_revision = 0;
   PlanInput planned;
   Plan plan;
+  std::vector<DependantChange> dependants;  // those that would follow
   std::vector<HostName> skipped;
 
   std::vector<PlannedChange> changes() const { return changesOf(planned, plan); }

@@ -22,8 +22,10 @@ OnChange actionFor(const Manifest& manifest, const ServiceName& service) {
   return found == manifest.on_change.end() ? OnChange::kNone : found->second;
 }
 
-// Endpoints changed just now, or what an earlier change left undone is looked for.
-enum class Why { kChanged, kLookedFor };
+using Stages = std::vector<std::vector<Endpoint>>;
+
+// Endpoints changed just now, or will be, or what an earlier change left undone is looked for.
+enum class Why { kChanged, kForeseen, kLookedFor };
 
 // An instance whose files are not what they should be now.
 struct Stale {
@@ -54,16 +56,40 @@ class Refresher {
     return {};
   }
 
+  // What would follow if `of` came to have these endpoints, one after the other.
+  Result<DependantChange> foresee(const ServiceName& of, const Stages& stages) {
+    CCTL_TRY(const Placement placement, readPlacement());
+    DependantChange change{manifest_.service, action_, batchSize(), {}};
+    const auto counts = forEach<size_t>(
+        placement, [&](const Placed& placed) { return countChanges(placed, of, stages); });
+    for (size_t i = 0; i < counts.size(); ++i)
+      if (counts[i] && *counts[i] > 0) change.instances[placement[i].instance] = *counts[i];
+    return change;
+  }
+
  private:
-  Result<std::vector<Stale>> findStale() {
+  Result<Placement> readPlacement() {
     CCTL_TRY(const Desired desired, readDesired(operation_.registers, manifest_.service));
-    CCTL_TRY(const EndpointsByService endpoints, endpointsFor(operation_.registers, manifest_));
-    const Placement placement = placementOf(manifest_.service, desired);
+    Placement placement = placementOf(manifest_.service, desired);
     placed_ = placement.size();
+    return placement;
+  }
+
+  // For all at once.
+  template <typename T>
+  std::vector<Result<T>> forEach(const Placement& placement,
+                                 const std::function<Result<T>(const Placed&)>& work) {
     ssh::FanOutOptions options;
     options.forks = operation_.fleet.forks();
-    auto looks = ssh::forEachHost<std::optional<Stale>>(
-        placement.size(), options, [&](size_t i) { return look(placement[i], endpoints); });
+    return ssh::forEachHost<T>(placement.size(), options,
+                               [&](size_t i) { return work(placement[i]); });
+  }
+
+  Result<std::vector<Stale>> findStale() {
+    CCTL_TRY(const Placement placement, readPlacement());
+    CCTL_TRY(const EndpointsByService endpoints, endpointsFor(operation_.registers, manifest_));
+    auto looks = forEach<std::optional<Stale>>(
+        placement, [&](const Placed& placed) { return look(placed, endpoints); });
     std::vector<Stale> stale;
     for (size_t i = 0; i < looks.size(); ++i) {
       if (looks[i] && *looks[i]) stale.push_back(std::move(**looks[i]));
@@ -77,17 +103,44 @@ class Refresher {
     return stale;
   }
 
-  Result<std::optional<Stale>> look(const Placed& placed, const EndpointsByService& endpoints) {
-    CCTL_TRY(HostConnection * host, operation_.fleet.await(placed.host));
-    auto running = host->shim->call<protocol::GenerationSpec>(
+  // nullopt: nothing of it is there.
+  Result<std::optional<protocol::GenerationSpec>> currentOf(const Placed& placed,
+                                                            HostConnection& host) {
+    auto running = host.shim->call<protocol::GenerationSpec>(
         protocol::GenerationRequest{operation_.ref(placed.instance), 0},
         Deadline::in(kRequestTimeout));
     if (!running && running.error().code == Code::kNotFound) return std::nullopt;
     if (!running) return fail(running.error());
+    return std::optional(std::move(*running));
+  }
+
+  static bool seesTheSame(const protocol::GenerationSpec& a, const protocol::GenerationSpec& b) {
+    return a.config == b.config && a.argv == b.argv && a.env == b.env;
+  }
+
+  Result<size_t> countChanges(const Placed& placed, const ServiceName& of, const Stages& stages) {
+    CCTL_TRY(HostConnection * host, operation_.fleet.await(placed.host));
+    CCTL_TRY(auto now, currentOf(placed, *host));
+    if (!now) return 0;
+    CCTL_TRY(EndpointsByService endpoints, endpointsFor(operation_.registers, manifest_));
+    size_t count = 0;
+    for (const std::vector<Endpoint>& stage : stages) {
+      endpoints[of] = stage;
+      CCTL_TRY(protocol::GenerationSpec next, renderAgain(placed.instance, *host, *now, endpoints));
+      if (seesTheSame(next, *now)) continue;
+      ++count;
+      *now = std::move(next);
+    }
+    return count;
+  }
+
+  Result<std::optional<Stale>> look(const Placed& placed, const EndpointsByService& endpoints) {
+    CCTL_TRY(HostConnection * host, operation_.fleet.await(placed.host));
+    CCTL_TRY(const auto running, currentOf(placed, *host));
+    if (!running) return std::nullopt;
     CCTL_TRY(protocol::GenerationSpec fresh,
              renderAgain(placed.instance, *host, *running, endpoints));
-    if (fresh.config == running->config && fresh.argv == running->argv && fresh.env == running->env)
-      return std::nullopt;
+    if (seesTheSame(fresh, *running)) return std::nullopt;
     // An edit of the manifest that waits for its own deploy is no stale endpoint.
     if (why_ == Why::kLookedFor && fresh.spec_digest != running->spec_digest) return std::nullopt;
     return Stale{placed.instance, host, std::move(fresh)};
@@ -109,7 +162,10 @@ class Refresher {
     if (!spec) return renderGeneration(host, input);
     const Inventory then = withSpec(operation_.inventory(), std::move(*spec));
     CCTL_TRY(input.manifest, then.service(id.service.str()));
-    CCTL_TRY(const EndpointsByService its_own, endpointsFor(operation_.registers, *input.manifest));
+    CCTL_TRY(EndpointsByService its_own, endpointsFor(operation_.registers, *input.manifest));
+    for (auto& [service, list] : its_own)
+      if (const auto found = endpoints.find(service); found != endpoints.end())
+        list = found->second;
     input.inventory = &then;
     input.endpoints = &its_own;
     return renderGeneration(host, input);
@@ -289,6 +345,58 @@ OnChange strongestAction(const Manifest& manifest) {
   return strongest;
 }
 
+// What others see of a restart: each batch leaves the registry and comes back.
+Stages stagesOfRestart(const DependantChange& change, const std::vector<Endpoint>& published) {
+  Stages stages;
+  size_t most = 0;
+  for (const auto& [id, count] : change.instances) most = std::max(most, count);
+  for (size_t turn = 0; turn < most; ++turn) {
+    std::set<InstanceId> batch;
+    const auto leave = [&] {
+      std::vector<Endpoint> rest = published;
+      std::erase_if(rest, [&](const Endpoint& one) { return batch.count(one.instance) != 0; });
+      if (rest != published) stages.insert(stages.end(), {std::move(rest), published});
+      batch.clear();
+    };
+    for (const auto& [id, count] : change.instances) {
+      if (count > turn) batch.insert(id);
+      if (batch.size() == change.batch) leave();
+    }
+    leave();
+  }
+  return stages;
+}
+
+void add(const DependantChange& change, std::vector<DependantChange>& all) {
+  const auto same = std::find_if(all.begin(), all.end(), [&](const DependantChange& known) {
+    return known.service == change.service && known.action == change.action;
+  });
+  if (same == all.end()) {
+    all.push_back(change);
+    return;
+  }
+  for (const auto& [id, count] : change.instances) same->instances[id] += count;
+}
+
+// The graph has no cycles.
+Result<void> foresee(Operation& operation, const ServiceName& service, const Stages& stages,
+                     std::vector<DependantChange>& all) {
+  const ServiceMap& services = operation.inventory().services;
+  if (stages.empty()) return {};
+  for (const ServiceName& name : directDependants(services, service)) {
+    const Manifest& manifest = services.at(name);
+    CCTL_TRY(const DependantChange change,
+             Refresher(operation, manifest, actionFor(manifest, service), Why::kForeseen)
+                 .foresee(service, stages));
+    if (change.instances.empty()) continue;
+    add(change, all);
+    if (change.action != OnChange::kRestart) continue;
+    CCTL_TRY(const ServiceEndpoints published, readEndpoints(operation.registers, name));
+    CCTL_CHECK(foresee(operation, name, stagesOfRestart(change, published.endpoints), all));
+  }
+  return {};
+}
+
 }  // namespace
 
 void refreshDependants(Operation& operation, const ServiceName& service) {
@@ -310,6 +418,14 @@ std::vector<InstanceId> refreshStale(Operation& operation, bool dry_run) {
     found.insert(found.end(), more.begin(), more.end());
   }
   return found;
+}
+
+Result<std::vector<DependantChange>> foreseeDependants(Operation& operation,
+                                                       const ServiceName& service,
+                                                       const Stages& stages) {
+  std::vector<DependantChange> all;
+  CCTL_CHECK(foresee(operation, service, stages, all));
+  return all;
 }
 
 }  // namespace cctl::ops

@@ -21,4 +21,20 @@ void refreshDependants(Operation& operation, const ServiceName& service);
 // that were brought up to date; a dry run only looks for them.
 std::vector<InstanceId> refreshStale(Operation& operation, bool dry_run);
 
+// What a change of a service's endpoints comes to for one that depends on it.
+struct DependantChange {
+  ServiceName service;
+  OnChange action = OnChange::kNone;
+  size_t batch = 0;  // instances at once
+  // Each, and how often: a roll-out in batches changes the endpoints with every batch.
+  std::map<InstanceId, size_t> instances;
+};
+
+// For dry runs: what refreshDependants() would do if the endpoints of `service` became `stages`,
+// one after the other, and what would follow from that in turn. Ports that are not chosen yet are
+// 0. Hosts that cannot be reached are passed over. Dependencies first.
+[[nodiscard]] Result<std::vector<DependantChange>> foreseeDependants(
+    Operation& operation, const ServiceName& service,
+    const std::vector<std::vector<Endpoint>>& stages);
+
 }  // namespace cctl::ops

@@ -62,7 +62,7 @@ class Deploy {
     CCTL_TRY(const Desired desired, readDesired(operation_.registers, request_.service));
     outcome_.previous_version = desired.version;
     if (!desired.rolling_to.empty())
-      unfinished_ = fmt::format("{} by {}", desired.rolling_to, desired.rolling_by);
+      outcome_.unfinished = fmt::format("{} by {}", desired.rolling_to, desired.rolling_by);
     CCTL_TRY(placement_, wanted(desired));
     const std::vector<std::string> clashes = checkFixedPorts(operation_.inventory(), placement_);
     if (!clashes.empty()) return fail(Code::kBadInput, "{}", clashes.front());
@@ -243,7 +243,49 @@ class Deploy {
     if (!release_.isDigestOnly()) CCTL_CHECK(checkPush());
     CCTL_CHECK(makePlan());
     outcome_.ready = static_cast<int>(outcome_.plan.kept.size());
+    return foresee();
+  }
+
+  Result<void> foresee() {
+    CCTL_TRY(const ServiceEndpoints now, readEndpoints(operation_.registers, request_.service));
+    Plan plan = outcome_.plan;
+    PublishStep kept;
+    std::map<InstanceId, Endpoint> fresh;
+    for (const ObservedInstance& one : plan.kept_running) {
+      kept.items.push_back(one.id);
+      CCTL_TRY(fresh[one.id], endpointWith({one.id, one.host}, one.version, one.ports));
+    }
+    plan.waves.insert(plan.waves.begin(), Wave{"", {kept}});
+    for (const Wave& wave : plan.waves)
+      for (const Step& step : wave.steps)
+        if (const auto* start = std::get_if<StartStep>(&step))
+          for (const Placed& placed : start->items) {
+            CCTL_TRY(fresh[placed.instance],
+                     endpointWith(placed, request_.version, knownPorts(placed)));
+          }
+    CCTL_TRY(outcome_.dependants, foreseeDependants(operation_, request_.service,
+                                                    endpointStages(plan, now.endpoints, fresh)));
     return {};
+  }
+
+  // Before it is started: what the manifest says, and the sockets that it takes over.
+  std::map<std::string, int> knownPorts(const Placed& placed) const {
+    std::map<std::string, int> ports;
+    for (const Port& port : manifest_.ports) {
+      ports[port.name] = port.fixed.value_or(0);
+      for (const ObservedInstance& one : outcome_.planned.observed)
+        if (const auto old = one.ports.find(port.name);
+            port.socket && !port.fixed && old != one.ports.end() && one.id == placed.instance &&
+            one.host == placed.host)
+          ports[port.name] = old->second;
+    }
+    return ports;
+  }
+
+  Result<Endpoint> endpointWith(const Placed& placed, const Version& version,
+                                const std::map<std::string, int>& ports) {
+    CCTL_TRY(const HostConnection* host, operation_.fleet.await(placed.host));
+    return readyEndpoint(placed.instance, *host, version, ports);
   }
 
   Result<void> lockedRun() {
@@ -299,7 +341,7 @@ class Deploy {
   // What an earlier run of the same roll-out had done is not this one's to undo: then not all is
   // as it was before the roll-out.
   void judgePutBack() {
-    if (unfinished_.empty() || outcome_.plan.kept.empty() ||
+    if (outcome_.unfinished.empty() || outcome_.plan.kept.empty() ||
         outcome_.previous_version == request_.version.str())
       return;
     std::string kept;
@@ -310,7 +352,7 @@ class Deploy {
         fmt::format("what this run did is undone, but {} {} at {} since the roll-out of {} that "
                     "did not end; {}",
                     kept, outcome_.plan.kept.size() == 1 ? "stays" : "stay", request_.version,
-                    unfinished_,
+                    outcome_.unfinished,
                     before.empty() ? std::string("deploy another version")
                                    : fmt::format("'clusterctl deploy {} {}' puts all back",
                                                  request_.service, before))};
@@ -354,10 +396,10 @@ class Deploy {
 
   // From here on, a run that is killed leaves a mark that the next one and `status` see.
   Result<void> markBegun() {
-    if (!unfinished_.empty())
+    if (!outcome_.unfinished.empty())
       operation_.events.warning(
           request_.service.str(),
-          fmt::format("finishing after a roll-out of {} that did not end{}", unfinished_,
+          fmt::format("finishing after a roll-out of {} that did not end{}", outcome_.unfinished,
                       outcome_.plan.empty() ? ": all runs as it should" : ""));
     if (outcome_.plan.empty()) return {};
     operation_.reached("mark begun");
@@ -407,7 +449,6 @@ class Deploy {
   const Manifest& manifest_;
   Placement placement_;
   std::vector<int> held_;
-  std::string unfinished_;  // an earlier roll-out, and whose
   std::vector<HostName> concerned_;
   std::vector<HostConnection*> hosts_;
   std::set<HostName> elsewhere_;  // of hosts_ those on which nothing of it belongs

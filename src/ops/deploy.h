@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 
+#include "ops/dependants.h"
 #include "ops/push.h"
 #include "ops/rollout.h"
 
@@ -33,8 +34,10 @@ struct DeployOutcome {
   PlanInput planned;  // what the plan was made from; `manifest` is the inventory's
   Plan plan;
   std::string previous_version;  // empty: first deploy
-  int instances = 0;             // that should run
-  int ready = 0;                 // of these, on the wanted version when it ended
+  std::string unfinished;        // an earlier roll-out that did not end, and whose: "2.0.0 by …"
+  std::vector<DependantChange> dependants;  // of a dry run: those that would follow
+  int instances = 0;                        // that should run
+  int ready = 0;                            // of these, on the wanted version when it ended
   std::vector<InstanceFailure> failures;
   std::vector<HostName> skipped;      // unreachable, left out as allowed, or lost on the way
   HostErrors missed;                  // hosts that were not told the new endpoints

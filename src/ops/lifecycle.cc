@@ -26,6 +26,62 @@ bool mentions(const LifecycleRequest& request, const ServiceName& service) {
                      [&](const Target& target) { return target.service == service; });
 }
 
+// What a restart of it would be about; a generation 0 when its shim does not know it.
+Result<ObservedInstance> observeCurrent(Operation& operation, const Placed& placed) {
+  ObservedInstance observed;
+  observed.id = placed.instance;
+  observed.host = placed.host;
+  CCTL_TRY(HostConnection * host, operation.fleet.await(placed.host));
+  CCTL_TRY(const HostReport report,
+           probeHostStatus(*host, placed.instance.service.str(), operation.cancel));
+  for (const protocol::InstanceStatus& status : report.instances)
+    if (status.index == placed.instance.index && status.current)
+      return observedFrom(placed.host, status);
+  return observed;
+}
+
+Result<RestartInput> restartInput(Operation& operation, const Manifest& manifest,
+                                  const std::vector<Placed>& selected,
+                                  const std::vector<Endpoint>& published) {
+  CCTL_TRY(const Desired desired, readDesired(operation.registers, manifest.service));
+  std::set<InstanceId> ids;
+  for (const Placed& placed : selected) ids.insert(placed.instance);
+  RestartInput input{&manifest, {}, static_cast<int>(desired.placement.size()), 0};
+  input.published_beside = static_cast<int>(
+      std::count_if(published.begin(), published.end(),
+                    [&](const Endpoint& endpoint) { return ids.count(endpoint.instance) == 0; }));
+  for (const Placed& placed : selected) {
+    CCTL_TRY(ObservedInstance observed, observeCurrent(operation, placed));
+    input.instances.push_back(std::move(observed));
+  }
+  return input;
+}
+
+// Stopped while another version was deployed, which left it alone.
+void warnOfOldVersion(Operation& operation, const InstanceId& id, const Version& version,
+                      const Desired& desired) {
+  if (version.str() == desired.version || version.str() == desired.rolling_to) return;
+  operation.events.warning(
+      id.text(), fmt::format("it is {} there, from before {} was deployed; 'clusterctl apply {}' "
+                             "brings it up to that",
+                             version, desired.version, id.service));
+}
+
+// What others would see of it, for dry runs.
+Result<Plan> planOf(Operation& operation, Action action, const Manifest& manifest,
+                    const std::vector<Placed>& selected, const std::vector<Endpoint>& published) {
+  if (action == Action::kRestart) {
+    CCTL_TRY(const RestartInput input, restartInput(operation, manifest, selected, published));
+    return planRestart(input);
+  }
+  std::vector<InstanceId> ids;
+  for (const Placed& placed : selected) ids.push_back(placed.instance);
+  Plan plan;
+  if (action == Action::kStart) plan.waves.push_back({"", {PublishStep{ids}}});
+  if (action == Action::kStop) plan.waves.push_back({"", {WithdrawStep{ids}}});
+  return plan;
+}
+
 // One service's part of the order, under its lock.
 class ServiceAction {
  public:
@@ -79,7 +135,7 @@ class ServiceAction {
   // As `upgrade` says, by the same steps as a roll-out. There is nothing to go back to: it stops
   // where its budgets are spent.
   Result<void> rollingRestart() {
-    CCTL_TRY(const RestartInput restart, restartInput());
+    CCTL_TRY(const RestartInput restart, restartInput(operation_, manifest_, selected_, before_));
     RolloutInput input;
     input.inventory = &operation_.inventory();
     input.manifest = &manifest_;
@@ -95,35 +151,6 @@ class ServiceAction {
                              rollout.failures().end());
     if (!done && done.error().code != Code::kFailed) return fail(done.error());
     return {};
-  }
-
-  Result<RestartInput> restartInput() {
-    CCTL_TRY(const Desired desired, readDesired(operation_.registers, manifest_.service));
-    std::set<InstanceId> selected;
-    for (const Placed& placed : selected_) selected.insert(placed.instance);
-    RestartInput input{&manifest_, {}, static_cast<int>(desired.placement.size()), 0};
-    input.published_beside = static_cast<int>(std::count_if(
-        before_.begin(), before_.end(),
-        [&](const Endpoint& endpoint) { return selected.count(endpoint.instance) == 0; }));
-    for (const Placed& placed : selected_) {
-      CCTL_TRY(ObservedInstance observed, observeCurrent(placed));
-      input.instances.push_back(std::move(observed));
-    }
-    return input;
-  }
-
-  // What a restart of it would be about; a generation 0 when its shim does not know it.
-  Result<ObservedInstance> observeCurrent(const Placed& placed) {
-    ObservedInstance observed;
-    observed.id = placed.instance;
-    observed.host = placed.host;
-    CCTL_TRY(HostConnection * host, operation_.fleet.await(placed.host));
-    CCTL_TRY(const HostReport report,
-             probeHostStatus(*host, manifest_.service.str(), operation_.cancel));
-    for (const protocol::InstanceStatus& status : report.instances)
-      if (status.index == placed.instance.index && status.current)
-        observed.generation = status.generation, observed.ports = status.ports;
-    return observed;
   }
 
   Result<void> act(const std::vector<Placed>& batch) {
@@ -222,11 +249,10 @@ class ServiceAction {
              host.shim->call<protocol::GenerationSpec>(
                  protocol::GenerationRequest{operation_.ref(placed.instance), generation},
                  Deadline::in(kRequestTimeout)));
-    Endpoint endpoint{placed.instance,       placed.host,          host.published_address, {},
-                      Version(spec.version), EndpointState::kReady};
-    for (const auto& [name, port] : spec.ports) endpoint.ports[name] = static_cast<uint16_t>(port);
+    const Version version(spec.version);
+    warnOfOldVersion(operation_, placed.instance, version, desired_);
     const std::lock_guard lock(mutex_);
-    ready_.push_back(std::move(endpoint));
+    ready_.push_back(readyEndpoint(placed.instance, host, version, spec.ports));
     return {};
   }
 
@@ -273,12 +299,13 @@ class ServiceAction {
   Result<void> setHeld(const std::vector<Placed>& batch, bool held) {
     SystemClock clock;
     const Held hold{operation_.identity.text(), clock.wall()};
-    CCTL_CHECK(updateDesired(operation_.registers, manifest_.service, [&](Desired& desired) {
-      for (const Placed& placed : batch) {
-        desired.held.erase(placed.instance.index);
-        if (held) desired.held[placed.instance.index] = hold;
-      }
-    }));
+    CCTL_TRY(desired_,
+             updateDesired(operation_.registers, manifest_.service, [&](Desired& desired) {
+               for (const Placed& placed : batch) {
+                 desired.held.erase(placed.instance.index);
+                 if (held) desired.held[placed.instance.index] = hold;
+               }
+             }));
     begun_ = true;
     return {};
   }
@@ -291,6 +318,7 @@ class ServiceAction {
   const uint64_t token_;
   LifecycleOutcome& outcome_;
   std::vector<Endpoint> before_;
+  Desired desired_;     // once something was written into it
   bool begun_ = false;  // the registry says something else than before
   std::mutex mutex_;
   std::vector<Endpoint> ready_;  // guarded by mutex_
@@ -313,7 +341,7 @@ class Lifecycle {
              awaitConcerned(operation_, concerned, request_.skip_unreachable ? kAnyNumber : 0));
     connected_ = std::move(usable.connected);
     outcome_.skipped = std::move(usable.skipped);
-    CCTL_CHECK(request_.dry_run ? checkLocks(selected) : actOnEach(selected));
+    CCTL_CHECK(request_.dry_run ? onlyLook(selected) : actOnEach(selected));
     outcome_.took = std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - before);
     return std::move(outcome_);
   }
@@ -328,6 +356,7 @@ class Lifecycle {
     for (const auto& [service, manifest] : operation_.inventory().services) {
       if (!mentions(request_, service)) continue;
       CCTL_TRY(const Desired desired, readDesired(operation_.registers, service));
+      is_deployed_ = is_deployed_ || !desired.placement.empty();
       for (const Placed& placed : placementOf(service, desired)) {
         if (!isSelected(request_, placed)) continue;
         selected[service].push_back(placed);
@@ -344,14 +373,40 @@ class Lifecycle {
   std::string nothingSelected() const {
     const std::string target = request_.targets.front().text();
     if (request_.host) return fmt::format("{} has no instance on {}", target, *request_.host);
+    if (is_deployed_)
+      return fmt::format("there is no {}; see 'clusterctl status {}'", target,
+                         request_.targets.front().service);
     return fmt::format("{} is not deployed; deploy it with 'clusterctl deploy {} VERSION'", target,
                        request_.targets.front().service);
   }
 
-  Result<void> checkLocks(const ByService& selected) {
+  Result<void> onlyLook(const ByService& selected) {
     std::set<ServiceName> services;
     for (const auto& [service, placed] : selected) services.insert(service);
-    return checkUnlocked(operation_, services, request_.lock_wait);
+    CCTL_CHECK(checkUnlocked(operation_, services, request_.lock_wait));
+    for (const ServiceName& service : inOrder(services))
+      CCTL_CHECK(foresee(service, reachableOf(selected.at(service))));
+    return {};
+  }
+
+  Result<void> foresee(const ServiceName& service, const std::vector<Placed>& selected) {
+    const Manifest& manifest = operation_.inventory().services.at(service);
+    CCTL_TRY(const ServiceEndpoints now, readEndpoints(operation_.registers, service));
+    CCTL_TRY(const Desired desired, readDesired(operation_.registers, service));
+    std::map<InstanceId, Endpoint> fresh;
+    for (const Placed& placed : selected) {
+      CCTL_TRY(const HostConnection* host, operation_.fleet.await(placed.host));
+      CCTL_TRY(const ObservedInstance one, observeCurrent(operation_, placed));
+      if (request_.action == Action::kStart && one.generation != 0)
+        warnOfOldVersion(operation_, placed.instance, one.version, desired);
+      fresh[placed.instance] = readyEndpoint(placed.instance, *host, one.version, one.ports);
+    }
+    CCTL_TRY(const Plan plan,
+             planOf(operation_, request_.action, manifest, selected, now.endpoints));
+    CCTL_TRY(std::vector<DependantChange> found,
+             foreseeDependants(operation_, service, endpointStages(plan, now.endpoints, fresh)));
+    outcome_.dependants.insert(outcome_.dependants.end(), found.begin(), found.end());
+    return {};
   }
 
   // Who starts first is who others depend on; who stops first, who depends on others.
@@ -411,6 +466,7 @@ class Lifecycle {
   const LifecycleRequest& request_;
   std::vector<HostConnection*> connected_;  // of the hosts concerned
   LifecycleOutcome outcome_;
+  bool is_deployed_ = false;  // one of the services asked for
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "model/names.h"
+#include "ops/dependants.h"
 #include "ops/rollout.h"
 
 namespace cctl::ops {
@@ -28,14 +29,14 @@ struct LifecycleOutcome {
   std::vector<InstanceFailure> failures;
   std::vector<HostName> skipped;
   HostErrors missed;
-  std::optional<Error> error;  // why it ended early: kLocked, kCancelled, …
+  std::vector<DependantChange> dependants;  // of a dry run: those that would follow
+  std::optional<Error> error;               // why it ended early: kLocked, kCancelled, …
   Millis took{0};
 };
 
 // A restart is rolling, as each service's `upgrade` says, and stops where its budgets are spent;
 // all else is done at once. Instances leave the registry before they are stopped and enter it again
-// when ready. Starts of instances whose version changed meanwhile need a deploy: said as their
-// failure.
+// when ready. What was stopped while another version was deployed starts as it was, with a warning.
 [[nodiscard]] Result<LifecycleOutcome> lifecycle(Operation& operation,
                                                  const LifecycleRequest& request);
 

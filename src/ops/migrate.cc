@@ -46,6 +46,12 @@ void noteMove(MoveInput& input, const Move& move) {
     if (placed.instance == move.id) placed.host = move.to;
 }
 
+std::vector<InstanceId> idsOf(const Placement& placement) {
+  std::vector<InstanceId> ids;
+  for (const Placed& placed : placement) ids.push_back(placed.instance);
+  return ids;
+}
+
 struct MoveSettings {
   std::string action;
   Millis lock_wait{0};
@@ -181,9 +187,9 @@ class Drain {
                                 request_.dry_run};
     CCTL_TRY(outcome_.moved,
              carryOutAll(operation_, settings, std::move(services_), [this] { return mark(); }));
-    if (request_.dry_run) return std::move(outcome_);
     if (request_.on_stuck == OnStuck::kStop && !outcome_.moved.error)
       if (auto stopped = stopStuck(); !stopped) outcome_.moved.error = stopped.error();
+    if (request_.dry_run) return std::move(outcome_);
     if (auto unmarked = unmarkWhenInVain(); !unmarked)
       outcome_.moved.error =
           Error{Code::kPartial, fmt::format("{}; {} stays closed to new instances: {}",
@@ -273,22 +279,25 @@ class Drain {
     LifecycleRequest request;
     request.action = Action::kStop;
     request.lock_wait = request_.lock_wait;
+    request.dry_run = request_.dry_run;
     for (const Stuck& one : outcome_.stuck)
       request.targets.push_back({one.id.service, one.id.index});
+    if (!request_.dry_run) CCTL_CHECK(noteStuck());
+    CCTL_TRY(LifecycleOutcome stopped, lifecycle(operation_, request));
+    outcome_.stopped = request_.dry_run ? idsOf(stopped.selected) : std::move(stopped.done);
+    outcome_.dependants = std::move(stopped.dependants);
+    outcome_.failures = std::move(stopped.failures);
+    outcome_.moved.error = stopped.error;
+    return {};
+  }
+
+  Result<void> noteStuck() {
     operation_.reached("note what is stopped");
     CCTL_CHECK(updateHostMark(operation_.registers, request_.host, [&](HostMark& mark) {
       for (const Stuck& one : outcome_.stuck)
         if (std::find(mark.stopped.begin(), mark.stopped.end(), one.id) == mark.stopped.end())
           mark.stopped.push_back(one.id);
     }));
-    auto stopped = lifecycle(operation_, request);
-    if (!stopped) {
-      outcome_.moved.error = stopped.error();
-      return {};
-    }
-    outcome_.stopped = std::move(stopped->done);
-    outcome_.failures = std::move(stopped->failures);
-    if (stopped->error) outcome_.moved.error = stopped->error;
     return {};
   }
 
@@ -333,24 +342,20 @@ Result<std::vector<Target>> stillStopped(Operation& operation, const HostName& h
 Result<void> open(Operation& operation, const UndrainRequest& request, const HostMark& mark,
                   UndrainOutcome& outcome) {
   CCTL_TRY(const std::vector<Target> targets, stillStopped(operation, request.host, mark));
-  if (request.dry_run) {
-    for (const Target& target : targets) {
-      CCTL_CHECK(checkUnlocked(operation, {target.service}, request.lock_wait));
-      outcome.started.push_back({target.service, target.index.value_or(0)});
-    }
-    return {};
-  }
   if (!targets.empty()) {
     LifecycleRequest start;
     start.action = Action::kStart;
     start.targets = targets;
     start.lock_wait = request.lock_wait;
+    start.dry_run = request.dry_run;
     CCTL_TRY(LifecycleOutcome started, lifecycle(operation, start));
-    outcome.started = std::move(started.done);
+    outcome.started = request.dry_run ? idsOf(started.selected) : std::move(started.done);
+    outcome.dependants = std::move(started.dependants);
     outcome.failures = std::move(started.failures);
     outcome.error = started.error;
     outcome.missed = std::move(started.missed);
   }
+  if (request.dry_run) return {};
   operation.reached("unmark host");
   CCTL_CHECK(
       updateHostMark(operation.registers, request.host, [](HostMark& gone) { gone = HostMark{}; }));

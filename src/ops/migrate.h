@@ -61,10 +61,11 @@ struct Stuck {
 
 struct DrainOutcome {
   MigrateOutcome moved;
-  std::vector<Stuck> stuck;      // left or stopped, as asked
-  std::vector<InstanceId> held;  // stopped by a person before: they stay as they are
-  std::vector<InstanceId> stopped;
-  std::vector<InstanceFailure> failures;  // of stopping
+  std::vector<Stuck> stuck;                 // left or stopped, as asked
+  std::vector<InstanceId> held;             // stopped by a person before: they stay as they are
+  std::vector<InstanceId> stopped;          // of a dry run: that would be
+  std::vector<DependantChange> dependants;  // of a dry run: those that would follow the stops
+  std::vector<InstanceFailure> failures;    // of stopping
   bool was_drained = false;
   bool marked = false;  // nothing new is placed there from now on
 };
@@ -83,7 +84,8 @@ struct UndrainRequest {
 struct UndrainOutcome {
   bool was_drained = false;
   MigrateOutcome back;  // what was moved there, or, not begun, what would be with `back`
-  std::vector<InstanceId> started;
+  std::vector<InstanceId> started;          // of a dry run: that would be
+  std::vector<DependantChange> dependants;  // of a dry run: those that would follow the starts
   std::vector<InstanceFailure> failures;
   HostErrors missed;
   std::optional<Error> error;

@@ -27,6 +27,13 @@ ObservedInstance observedFrom(const HostName& host, const protocol::InstanceStat
   return observed;
 }
 
+Endpoint readyEndpoint(const InstanceId& id, const HostConnection& host, const Version& version,
+                       const std::map<std::string, int>& ports) {
+  Endpoint endpoint{id, host.name, host.published_address, {}, version, EndpointState::kReady};
+  for (const auto& [name, port] : ports) endpoint.ports[name] = static_cast<uint16_t>(port);
+  return endpoint;
+}
+
 Result<HostReport> probeHostStatus(HostConnection& host, const std::string& service,
                                    const CancelToken* cancel) {
   HostReport report;

@@ -24,6 +24,10 @@ std::map<HostName, Result<HostReport>> probeAll(Operation& operation,
 // One generation as a plan sees it; how it differs from today's rendering is not known here.
 ObservedInstance observedFrom(const HostName& host, const protocol::InstanceStatus& status);
 
+// The entry of an instance that is ready there.
+Endpoint readyEndpoint(const InstanceId& id, const HostConnection& host, const Version& version,
+                       const std::map<std::string, int>& ports);
+
 // For planning: each generation, and whether it is what would be rendered from `inventory` today.
 [[nodiscard]] Result<std::vector<ObservedInstance>> observe(
     Operation& operation, const std::vector<HostConnection*>& hosts, const Inventory& inventory,

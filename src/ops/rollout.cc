@@ -207,11 +207,7 @@ Result<void> Rollout::publishKept(const std::vector<ObservedInstance>& kept) {
 
 Result<Endpoint> Rollout::endpointOf(const InstanceId& id, const NewGeneration& running) {
   CCTL_TRY(const HostConnection* connection, host(running.host));
-  Endpoint endpoint{id, running.host,    connection->published_address,
-                    {}, running.version, EndpointState::kReady};
-  for (const auto& [port, number] : running.ports)
-    endpoint.ports[port] = static_cast<uint16_t>(number);
-  return endpoint;
+  return readyEndpoint(id, *connection, running.version, running.ports);
 }
 
 // Clients that still are with them get the same time as those of any old generation.

@@ -154,10 +154,7 @@ struct Unrecorded {
 
 Endpoint endpointOf(const InstanceId& id, const HostConnection& host,
                     const protocol::InstanceStatus& status) {
-  Endpoint endpoint{
-      id, host.name, host.published_address, {}, Version(status.version), EndpointState::kReady};
-  for (const auto& [name, port] : status.ports) endpoint.ports[name] = static_cast<uint16_t>(port);
-  return endpoint;
+  return readyEndpoint(id, host, Version(status.version), status.ports);
 }
 
 // Whether it serves as it should, so that clients may be told of it. A roll-out that did not end is
@@ -306,6 +303,26 @@ HostErrors tellEveryHost(Operation& operation) {
   return missed ? std::move(*missed) : HostErrors();
 }
 
+namespace {
+
+// Roll-outs that were broken off, by Ctrl-C or because their lock was taken: whoever began them let
+// go of the lock. `told`: services whose state was said already.
+Result<std::map<ServiceName, std::string>> findUnfinished(Operation& operation,
+                                                          const std::vector<ServiceName>& told) {
+  std::map<ServiceName, std::string> found;
+  CCTL_TRY(const std::vector<ServiceName> services, deployedServices(operation.registers));
+  for (const ServiceName& service : services) {
+    if (std::find(told.begin(), told.end(), service) != told.end()) continue;
+    CCTL_TRY(const Desired desired, readDesired(operation.registers, service));
+    if (desired.rolling_to.empty()) continue;
+    CCTL_TRY(const auto lock, readLock(operation.registers, service.str()));
+    if (!lock) found[service] = fmt::format("{} by {}", desired.rolling_to, desired.rolling_by);
+  }
+  return found;
+}
+
+}  // namespace
+
 Result<SyncOutcome> syncAll(Operation& operation, registry::QuorumRegisters& registers,
                             bool dry_run) {
   SyncOutcome outcome;
@@ -328,6 +345,7 @@ Result<SyncOutcome> syncAll(Operation& operation, registry::QuorumRegisters& reg
   } else {
     CCTL_TRY(outcome.taken_over, settleLeftBehind(operation, "sync"));
   }
+  CCTL_TRY(outcome.unfinished, findUnfinished(operation, outcome.taken_over));
   HostErrors unreachable;
   const auto connections = connectedOf(operation.fleet, hosts, unreachable);
   warnOfMembers(operation, connections);

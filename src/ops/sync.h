@@ -14,6 +14,8 @@ struct SyncOutcome {
   std::vector<std::string> reconciled;  // "web/0 stopped by alice@ws1 without the registry"
   std::map<HostName, size_t> behind;    // services whose names a host lacked, and has now
   std::vector<ServiceName> taken_over;  // whose lock an operation had left that did not end
+  std::map<ServiceName, std::string>
+      unfinished;  // roll-outs that stand half-way: "2.0.0 by alice@ws1"
   std::map<HostName, std::vector<std::string>> settings;  // "alerts", "views" that a host lacked
   std::vector<InstanceId> dependants;  // whose configs had older endpoints of others
   HostErrors missed;                   // hosts that could not be told

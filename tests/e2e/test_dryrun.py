@@ -1,5 +1,6 @@
 """--dry-run: every command that changes something takes it, says what it would do, and does nothing."""
 
+import json
 import os
 import shutil
 import signal
@@ -202,6 +203,114 @@ class DryRunTest(SharedCluster):
         self.c.write("cluster.yaml", before)
         self.c.run("retire", "user", "-y")
         os.unlink(f"{self.c.inventory}/services/user.yaml")
+
+
+@unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")
+class ForeseenTest(SharedCluster):
+    """What a dry run says of others is what the real one then does to them."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.c.web("store", place="{hosts: [host1, host2, host3]}")
+        cls.c.template("user.mustache", "{{#services.store}}{{address}}:{{port.main}}\n{{/services.store}}")
+        cls.c.template("top.mustache", "{{#services.user}}{{instance}}\n{{/services.user}}")
+        cls.c.web("user", place="{hosts: [host1, host2]}", more="depends_on: [store]\non_change: {store: restart}\n")
+        cls.c.edit("user", "app.conf.mustache", "user.mustache")
+        cls.c.web("top", place="{hosts: [host3]}", more="depends_on: [user]\non_change: {user: reload}\n")
+        cls.c.edit("top", "app.conf.mustache", "top.mustache")
+        for service in ("store", "user", "top"):
+            cls.c.release(service, "1.0.0")
+            cls.c.run("deploy", service, "1.0.0")
+        cls.c.release("store", "2.0.0")
+
+    def restarts(self, started):
+        """instance of user → how often it began since."""
+        counts = {}
+        for line in self.c.run("-o", "jsonl", "events", "--since", "1h").stdout.splitlines():
+            event = json.loads(line)
+            if event.get("service") == "user" and event["kind"] == "ready" and event["at"] >= started:
+                name = f"user/{event['index']}"
+                counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def foreseen(self, *arguments):
+        return {one["service"]: one for one in self.c.json("--dry-run", *arguments)["dependants"]}
+
+    def assert_comes_true(self, *arguments, expected):
+        foreseen = self.foreseen(*arguments)
+        self.assertEqual(foreseen.get("user", {"instances": {}})["instances"], expected)
+        started = self.c.json("history")["entries"][-1]["ended"]
+        self.c.run(*arguments)
+        self.assertEqual(self.restarts(started), expected)
+        return foreseen
+
+    def test_those_who_follow_are_named(self):
+        text = self.c.run("--dry-run", "deploy", "store", "2.0.0").stdout
+        self.assertIn("user/[0-1]: its config follows the changed endpoints, and it restarts, 1 at a time; 3 times, once "
+                      "for each change", text)
+        self.assertIn("top/0: its config follows the changed endpoints, and it is reloaded", text)
+        foreseen = self.assert_comes_true("deploy", "store", "2.0.0", expected={"user/0": 3, "user/1": 3})
+        self.assertEqual(foreseen["user"]["on_change"], "restart")
+        self.assertEqual(foreseen["top"]["instances"], {"top/0": 12})  # each of the 6 leaves and comes back
+        # Nothing changes, and the same generation starts again on the same port.
+        self.assert_comes_true("deploy", "store", "2.0.0", expected={})
+        self.assert_comes_true("restart", "store/0", expected={"user/0": 2, "user/1": 2})
+        self.assert_comes_true("-y", "stop", "store/0", expected={"user/0": 1, "user/1": 1})
+        self.assert_comes_true("start", "store/0", expected={"user/0": 1, "user/1": 1})
+        self.assert_comes_true("reload", "store", expected={})
+        self.c.append("services/store.yaml", "env: {CHANGED: here}\n")
+        plan = self.c.json("plan")["services"]
+        store = next(one for one in plan if one["service"] == "store")
+        self.assertEqual(store["dependants"][0]["instances"], {"user/0": 3, "user/1": 3})
+        self.assertIn("user/[0-1]: its config follows", self.c.run("plan").stdout)
+        self.c.run("apply", "-y")
+
+    def test_what_drain_would_stop_is_named(self):
+        done = self.c.run("drain", "--stop", "host1", "--dry-run")
+        for line in ("store/0: would be stopped, until undrain", "user/0: would be stopped, until undrain",
+                     "user/[0-1]: its config follows the changed endpoints, and it restarts"):
+            self.assertIn(line, done.stdout)
+        said = self.c.json("drain", "--stop", "host1", "--dry-run")
+        self.assertEqual(sorted(said["stopped"]), ["store/0", "user/0"])
+        self.assertIn("store/0: would be left running", self.c.run("drain", "--leave", "host1", "--dry-run").stdout)
+        self.assertEqual(self.c.instances("store")["store/0"]["state"], "ready")
+        self.c.run("drain", "-y", "--stop", "host1")
+        said = self.c.json("undrain", "host1", "--dry-run")
+        self.assertEqual(sorted(said["started"]), ["store/0", "user/0"])
+        self.c.run("undrain", "host1")
+
+    def test_what_was_stopped_before_a_deploy_starts_as_it_was_and_says_so(self):
+        self.c.web("aside", place="{hosts: [host1, host2]}")
+        for version in ("1.0.0", "2.0.0"):
+            self.c.release("aside", version)
+        self.c.run("deploy", "aside", "1.0.0")
+        self.c.run("-y", "stop", "aside/0")
+        self.c.run("deploy", "aside", "2.0.0")
+        warning = "aside/0: it is 1.0.0 there, from before 2.0.0 was deployed; 'clusterctl apply aside' brings it up"
+        self.assertIn(warning, self.c.run("start", "aside/0", "--dry-run").stderr)
+        self.assertIn(warning, self.c.run("start", "aside/0").stderr)
+        self.assertEqual(self.c.versions("aside"), ["1.0.0", "2.0.0"])
+        self.c.run("apply", "aside")
+        self.assertEqual(self.c.versions("aside"), ["2.0.0", "2.0.0"])
+        self.c.run("retire", "-y", "aside")
+
+    def test_what_a_killed_one_left_is_told_as_what_it_is(self):
+        self.c.web("left", place="{hosts: [host1, host2]}")
+        for version in ("1.0.0", "2.0.0", "3.0.0"):
+            self.c.release("left", version)
+        self.c.run("deploy", "left", "1.0.0")
+        _, done = self.c.run_faulty(1, "kill", "deploy", "left", "2.0.0", name="publish")
+        self.assertEqual(done.returncode, -9)
+        text = self.c.run("--dry-run", "deploy", "left", "3.0.0").stdout
+        self.assertIn("left: a roll-out of 2.0.0 by ", text)
+        self.assertIn("stop and remove 1.0.0 (generation 1 is left over from a roll-out that did not end)", text)
+        # Which one is published still: it goes on until another is.
+        self.c.run_faulty(1, "kill", "deploy", "left", "3.0.0", name="start")
+        self.assertEqual([self.c.get(one)[1]["version"] for one in self.c.endpoints("left")], ["1.0.0", "1.0.0"])
+        self.c.run("deploy", "left", "3.0.0")
+        self.assertEqual(self.c.versions("left"), ["3.0.0", "3.0.0"])
+        self.c.run("retire", "-y", "left")
 
 
 @unittest.skipUnless(namespaces_permitted(), "test hosts with power loss need root and namespaces")

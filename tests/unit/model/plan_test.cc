@@ -125,6 +125,39 @@ TEST_CASE(
   CHECK(plan.waves.empty());
 }
 
+TEST_CASE("left-overs beside what is replaced go with it: one of the two is what is published") {
+  const Manifest manifest = manifestOf(UpgradeOrder::kStartFirst);
+  PlanInput input{
+      &manifest, Version("3"), placementOn({"a"}), {ready(0, "a", "1", 1), ready(0, "a", "2", 2)},
+      {},        false};
+  input.observed[0].current = false;
+  const Plan plan = planRollout(input);
+  CHECK(plan.strays.empty());
+  REQUIRE(shapes(plan) == Shapes{"start observe publish drain observe stop"});
+  const auto& stop = std::get<StopStep>(plan.waves[0].steps.back());
+  REQUIRE(stop.items.size() == 2);
+  CHECK(stop.items[0].generation == 2);
+  CHECK(stop.items[1].generation == 1);
+}
+
+TEST_CASE("what is published after each step that changes it") {
+  const auto entry = [](int index, const std::string& host) {
+    Endpoint endpoint;
+    endpoint.instance = id(index);
+    endpoint.host = HostName(host);
+    return endpoint;
+  };
+  const Endpoint a = entry(0, "a"), b = entry(1, "b"), a2 = entry(0, "c");
+  const std::map<InstanceId, Endpoint> fresh = {{id(0), a2}, {id(1), b}};
+  Plan plan;
+  plan.waves.push_back(
+      {"", {WithdrawStep{{id(0)}}, StopStep{}, PublishStep{{id(0)}}, PublishStep{{id(1)}}}});
+  using Stages = std::vector<std::vector<Endpoint>>;
+  CHECK(endpointStages(plan, {a, b}, fresh) == Stages{{b}, {a2, b}});  // the last changes nothing
+  CHECK(endpointStages(plan, {}, fresh) == Stages{{a2}, {a2, b}});
+  CHECK(endpointStages({}, {a, b}, fresh).empty());
+}
+
 TEST_CASE("the canary goes first, then the batches; a first deploy has one too") {
   Manifest manifest = manifestOf(UpgradeOrder::kStartFirst, {2, false});
   manifest.upgrade.canary = Batch{1, false};

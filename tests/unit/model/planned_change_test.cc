@@ -84,6 +84,13 @@ TEST_CASE("a change carries the files that differ or are new, a stray its genera
   const Planned strays = planned({at(0, "a")}, {running(0, "a"), stray});
   CHECK(told(strays) ==
         Lines{"stop-stray s/0 on a: generation 2 is left over from a roll-out that did not end"});
+  stray.version = Version("0");
+  const Planned beside = planned({at(0, "a")}, {running(0, "a", false), stray});
+  const std::vector<PlannedChange> changes = changesOf(beside.input, beside.plan);
+  REQUIRE(changes.size() == 2);
+  CHECK(changes[0].kind == ChangeKind::kStray);  // stops first, as the manifest says
+  CHECK(changes[0].version == Version("0"));
+  CHECK(changes[1].kind == ChangeKind::kReplace);
 }
 
 TEST_CASE("a plan stays within another when it does nothing that the other does not") {
