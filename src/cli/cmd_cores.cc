@@ -5,6 +5,7 @@
 #include "cli/command.h"
 #include "cli/exit_codes.h"
 #include "cli/report.h"
+#include "model/signals.h"
 #include "ops/cores.h"
 #include "ops/probe.h"
 #include "transport/fan_out.h"
@@ -93,7 +94,7 @@ void printTable(Context& context, const CoresView& view) {
   for (const auto& [host, core] : view.cores)
     table.add({instanceOf(core), host.str(), formatTime(core.at),
                core.version.empty() ? "-" : core.version,
-               core.signal > 0 ? std::to_string(core.signal) : "-", humanSize(core.size),
+               core.signal > 0 ? signalName(core.signal) : "-", humanSize(core.size),
                printable(core.name)});
   std::string text = table.empty() ? "" : table.text(context.painter());
   for (const auto& [host, error] : view.errors)

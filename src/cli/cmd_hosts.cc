@@ -81,6 +81,8 @@ Result<std::vector<HostName>> hostsNamed(Context& context, const std::vector<std
 
 // What was done there, or would be.
 std::string placingText(const ops::HostConnection& connection, bool dry_run, bool force) {
+  if (!dry_run && !connection.mended.empty())
+    return fmt::format("was there already; mended: {}", connection.mended);
   if (!dry_run) return connection.placed ? "placed" : "was there already";
   if (connection.asleep) return "would be started";
   if (connection.bare) return "would be placed";

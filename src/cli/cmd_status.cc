@@ -68,7 +68,11 @@ std::string noteOf(const StatusView& view, const HostName& host,
   const std::string last = status.last_exit && (status.restarts > 0 || status.pid == 0)
                                ? exitText(*status.last_exit)
                                : "";
-  if (!last.empty() && !(told && status.note.find(last) != std::string::npos))
+  const bool failing = status.state == protocol::InstanceState::kFailed ||
+                       status.state == protocol::InstanceState::kBackoff;
+  const bool told_why =
+      told && failing && status.last_exit && !status.last_exit->stopped_for.empty();
+  if (!last.empty() && !told_why && !(told && status.note.find(last) != std::string::npos))
     notes.push_back("last " + last);
   if (!status.not_limited.empty()) notes.push_back(notLimitedText(status.not_limited));
   if (const auto said = firstLine(status.status_text); !said.empty())

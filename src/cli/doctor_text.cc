@@ -131,6 +131,13 @@ FindingText shim(const Finding& finding) {
           bootstrap + ", or any command that changes something"};
 }
 
+// What a shim says of itself ends with the way out, behind "; ", or goes without.
+FindingText inItsWords(std::string check, const std::string& text, std::string otherwise) {
+  const size_t end = text.rfind("; ");
+  if (end == std::string::npos) return {std::move(check), text, std::move(otherwise)};
+  return {std::move(check), text.substr(0, end), text.substr(end + 2)};
+}
+
 FindingText limits(const Finding& finding) {
   if (finding.trouble == Trouble::kLimitsIgnored)
     return {"limits",
@@ -167,9 +174,19 @@ FindingText findingText(const Inventory& inventory, const Finding& finding) {
     case Trouble::kShimRefuses:
     case Trouble::kOldShim:
       return shim(finding);
+    case Trouble::kGivenUp:
+      return {"service",
+              fmt::format("{} is not started any more: {}", joined(finding.names),
+                          oneLine(finding.detail)),
+              fmt::format("see `clusterctl logs {0}`, and when it is mended: clusterctl start {0}",
+                          joined(finding.names))};
+    case Trouble::kBrokenLink:
+      return {"shim", "nothing could start the shim again: " + finding.detail,
+              fmt::format("clusterctl bootstrap {}", finding.host)};
     case Trouble::kNoRegistry:
-      return {"registry", "it keeps the registry: " + finding.detail,
-              "mend this host: without a majority of the registry's hosts nothing can be changed"};
+      return inItsWords(
+          "registry", "it keeps the registry: " + finding.detail,
+          "mend this host: without a majority of the registry's hosts nothing can be changed");
     case Trouble::kOtherDisk:
       return {"registry", "its registry state was lost or is another's: it counts as absent",
               fmt::format("clusterctl registry members replace {}", finding.host)};
@@ -214,9 +231,8 @@ FindingText findingText(const Inventory& inventory, const Finding& finding) {
     case Trouble::kDamaged:
       break;
   }
-  return {
-      "files", finding.detail,
-      fmt::format("see `clusterctl events -l {}`; what is set aside may be removed", finding.host)};
+  return inItsWords("files", finding.detail,
+                    fmt::format("see `clusterctl events -l {}`", finding.host));
 }
 
 }  // namespace cctl::cli

@@ -12,7 +12,8 @@ std::string exitText(const protocol::ExitReport& exit) {
   std::string text = "an exit that nobody saw";
   if (exit.exit_status) text = fmt::format("exit status {}", *exit.exit_status);
   if (exit.signal) text = fmt::format("signal {}", signalName(*exit.signal));
-  return exit.core ? text + ", core dumped" : text;
+  if (exit.core) text += ", core dumped";
+  return exit.stopped_for.empty() ? text : text + ", by the shim: " + exit.stopped_for;
 }
 
 std::string failureText(const ops::InstanceFailure& failure) {

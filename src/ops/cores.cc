@@ -140,13 +140,29 @@ Result<void> bringProgram(const release::ReleaseStore& store, const protocol::Co
   return {};
 }
 
-// A core is of the interpreter, then.
-std::string scriptTrouble(const std::string& program) {
+// Of a script its first line without the mark; empty: it is none.
+std::string interpreterOf(const std::string& program) {
   const auto fd = openFile(program, O_RDONLY);
   if (!fd) return {};
-  char mark[2] = {};
-  if (::read(fd->get(), mark, 2) != 2 || mark[0] != '#' || mark[1] != '!') return {};
-  return program + " is a script: the core is of its interpreter, which is the host's own";
+  char line[256];  // as much as the kernel looks at
+  const ssize_t got = ::read(fd->get(), line, sizeof line);
+  const std::string_view text(line, static_cast<size_t>(std::max<ssize_t>(got, 0)));
+  if (!text.starts_with("#!")) return {};
+  const size_t begin = text.find_first_not_of(" \t", 2);
+  if (begin == std::string_view::npos) return "#!";
+  return std::string(text.substr(begin, text.find('\n', begin) - begin));
+}
+
+// The core is of the interpreter then, or of what the script executed in its own place: which one,
+// the core itself tells gdb.
+void noteScript(FetchedCore& fetched) {
+  const std::string interpreter = interpreterOf(fetched.program);
+  if (interpreter.empty()) return;
+  fetched.trouble = fmt::format(
+      "{} is a script: the core is of its interpreter ({}) or of a program that it executed, as "
+      "gdb says of the core; that program is the host's own",
+      fetched.program, interpreter);
+  fetched.program.clear();
 }
 
 }  // namespace
@@ -174,7 +190,7 @@ Result<FetchedCore> fetchCore(HostConnection& host, const protocol::Core& core,
   if (auto brought = bringProgram(store, core, directory, fetched); !brought)
     fetched.trouble = brought.error().message;
   else
-    fetched.trouble = scriptTrouble(fetched.program);
+    noteScript(fetched);
   return fetched;
 }
 

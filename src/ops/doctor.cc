@@ -8,6 +8,7 @@
 #include "model/reader.h"
 #include "model/release_info.h"
 #include "model/schema.h"
+#include "ops/probe.h"
 #include "transport/fan_out.h"
 
 namespace cctl::ops {
@@ -37,6 +38,12 @@ HostExam examine(Fleet& fleet, const HostName& host, const CancelToken* cancel) 
   }
   exam.hello = (*connection)->hello;
   if (auto asked = askDoctor(**connection, exam, cancel); !asked) exam.error = asked.error();
+  if (exam.error) return exam;
+  auto report = probeHostStatus(**connection, "", cancel);
+  if (report)
+    exam.instances = std::move(report->instances);
+  else
+    exam.error = report.error();
   return exam;
 }
 
@@ -70,6 +77,7 @@ class Judge {
       return std::move(findings_);
     }
     judgeShim();
+    judgeInstances();
     judgeUser();
     if (exam_.reply) judgeReply(*exam_.reply);
     std::stable_sort(findings_.begin(), findings_.end(),
@@ -108,9 +116,19 @@ class Judge {
   }
 
   void judgeShim() {
+    if (const std::string& broken = exam_.hello.link_problem; !broken.empty())
+      add(Trouble::kBrokenLink, Level::kBad, broken);
     const std::string& theirs = exam_.hello.version;
     if (!exam_.reply || (theirs != version_ && compareDotted(theirs, version_) < 0))
       add(Trouble::kOldShim, Level::kWarning, theirs);
+  }
+
+  // What failed beside a generation that is current is a roll-out's, and was told by it.
+  void judgeInstances() {
+    for (const protocol::InstanceStatus& one : exam_.instances)
+      if (one.current && one.state == protocol::InstanceState::kFailed)
+        add(Trouble::kGivenUp, Level::kBad, one.note).names = {
+            InstanceId{ServiceName(one.service), one.index}.text()};
   }
 
   void judgeUser() {

@@ -17,8 +17,9 @@ struct HostExam {
   std::optional<Error> error;  // the host, or its shim, cannot be used; nothing below is set
   protocol::HelloReply hello;
   std::optional<protocol::DoctorReply> reply;  // nullopt: its shim knows no such request yet
-  Millis clock_ahead{0};                       // its clock against ours
-  Millis clock_doubt{0};                       // half the round trip: no better known than this
+  std::vector<protocol::InstanceStatus> instances;
+  Millis clock_ahead{0};  // its clock against ours
+  Millis clock_doubt{0};  // half the round trip: no better known than this
 };
 
 // Blocks until every host has been looked at or has failed. Changes nothing anywhere.
@@ -29,6 +30,8 @@ enum class Trouble {
   kUnreachable,       // detail: the error
   kNoShim,            // detail: the error
   kShimRefuses,       // detail: the error
+  kGivenUp,           // names: the instance; detail: why it is not started any more
+  kBrokenLink,        // detail: why nothing could start the shim again
   kOldShim,           // detail: its version
   kNoRegistry,        // of a registry host; detail: why
   kOtherDisk,         // of a member of the registry; detail: why

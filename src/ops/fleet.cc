@@ -181,6 +181,10 @@ Result<void> Fleet::connectShim(const Host& host, Slot& slot, const CancelToken*
   if (opened && may_place && connection.hello.version != kVersion &&
       compareDotted(connection.hello.version, kVersion) < 0)
     opened = fail(Code::kNotFound, "older");
+  if (opened && may_place && !connection.hello.link_problem.empty()) {
+    connection.mended = connection.hello.link_problem;
+    opened = fail(Code::kNotFound, "{}", connection.mended);
+  }
   if (!opened && may_place) {
     CCTL_CHECK(place(host, connection));
     opened = openShim(connection, cancel);
@@ -297,8 +301,10 @@ Result<void> Fleet::place(const Host& host, HostConnection& connection) {
   CCTL_TRY(const ssh::BootstrapResult result,
            ssh::bootstrap(*connection.link, request, Deadline::in(kBootstrapTimeout), cancel_));
   connection.root = result.probe.root;
-  connection.placed = result.placed;
-  if (result.placed)
+  connection.placed = result.placed && connection.mended.empty();
+  if (!connection.mended.empty())
+    events_.step(host.name.str(), "mended: " + connection.mended);
+  else if (result.placed)
     events_.step(host.name.str(),
                  fmt::format("shim {} placed in {}", options_.shim.version, result.probe.root));
   return {};

@@ -56,6 +56,7 @@ struct HostConnection {
   std::unique_ptr<ShimClient> shim;  // null with Need::kSession
   protocol::HelloReply hello;        // of the shim
   bool placed = false;               // this run placed or upgraded it
+  std::string mended;                // what was wrong with its links and is not any more
   bool bare = false;                 // none answers: only with FleetOptions::dry_run
   bool asleep = false;               // bare, since the one that is there does not run
   Millis took{0};

@@ -149,7 +149,10 @@ struct Unrecorded {
   std::map<int, Held> stopped;
   std::map<int, std::optional<Endpoint>> started;  // where it is ready
   std::map<int, Endpoint> withdrawn;               // by a command that ended before it stopped them
-  bool none() const { return stopped.empty() && started.empty() && withdrawn.empty(); }
+  std::map<int, HostName> forgotten;               // runs, as its host has lost that it was stopped
+  bool none() const {
+    return stopped.empty() && started.empty() && withdrawn.empty() && forgotten.empty();
+  }
 };
 
 Endpoint endpointOf(const InstanceId& id, const HostConnection& host,
@@ -182,6 +185,10 @@ Unrecorded findUnrecorded(const ServiceName& service, const Desired& desired,
       if (!wanted_held && !is_published && belongsPublished(desired, status))
         orders.withdrawn.emplace(index, endpointOf({service, index}, *hosts.at(host), status));
       if (!wanted_held || !isStartedByHand(status)) continue;
+      if (status.remade) {
+        orders.forgotten.emplace(index, host);
+        continue;
+      }
       const bool ready = status.state == protocol::InstanceState::kReady;
       orders.started[index] =
           ready ? std::optional(endpointOf({service, index}, *hosts.at(host), status))
@@ -214,6 +221,25 @@ Result<void> write(registry::Registers& registers, const ServiceName& service,
   return {};
 }
 
+// What the operator wanted is in the registry, and the damage of one host does not undo it.
+Result<void> stopAgain(Operation& operation, const ServiceName& service, const Desired& desired,
+                       const Unrecorded& orders, const Hosts& hosts) {
+  for (const auto& [index, host] : orders.forgotten) {
+    const InstanceId id{service, index};
+    const auto spec = operation.inventory().services.find(service);
+    const Millis grace =
+        spec == operation.inventory().services.end() ? Millis(0) : spec->second.stop.grace;
+    const protocol::StopRequest request{
+        operation.ref(id),
+        0,
+        true,
+        {desired.held.at(index).by, "its host had lost that it was stopped", 0}};
+    CCTL_CHECK(hosts.at(host)->shim->call<protocol::StopReply>(
+        request, Deadline::in(grace + kRequestTimeout), operation.cancel));
+  }
+  return {};
+}
+
 Result<std::vector<std::string>> reconcileService(Operation& operation, const ServiceName& service,
                                                   const Hosts& hosts, const Statuses& statuses,
                                                   Orders how) {
@@ -226,12 +252,19 @@ Result<std::vector<std::string>> reconcileService(Operation& operation, const Se
     CCTL_TRY(const std::optional<LockState> lock, readLock(operation.registers, service.str()));
     if (lock && !isLeftBehind(*lock, operation.identity)) return said;
   }
-  if (how != Orders::kLookAt) CCTL_CHECK(write(operation.registers, service, orders));
+  if (how != Orders::kLookAt) {
+    CCTL_CHECK(write(operation.registers, service, orders));
+    CCTL_CHECK(stopAgain(operation, service, before, orders, hosts));
+  }
   for (const auto& [index, held] : orders.stopped)
     said.push_back(InstanceId{service, index}.text() + " stopped by " + held.by +
                    " without the registry");
   for (const auto& [index, endpoint] : orders.started)
     said.push_back(InstanceId{service, index}.text() + " started again without the registry");
+  for (const auto& [index, host] : orders.forgotten)
+    said.push_back(
+        fmt::format("{} stopped again, as {} had stopped it: {} had lost its state and started it",
+                    InstanceId{service, index}.text(), before.held.at(index).by, host));
   for (const auto& [index, endpoint] : orders.withdrawn)
     said.push_back(InstanceId{service, index}.text() +
                    " published again: who withdrew it ended before stopping it");

@@ -82,7 +82,8 @@ CCTL_FIELDS(HelloReply) {
   v("protocol", m.protocol), v("version", m.version), v("digest", m.digest);
   v("cluster", m.cluster), v("host", m.host), v("root", m.root), v.maybe("advertise", m.advertise);
   v("boot_id", m.boot_id), v("acceptor", m.acceptor), v.maybe("membership", m.membership);
-  v.maybe("registry_problem", m.registry_problem), v("pid", m.pid), v("uid", m.uid);
+  v.maybe("registry_problem", m.registry_problem), v.maybe("link_problem", m.link_problem);
+  v("pid", m.pid), v("uid", m.uid);
   v.maybe("user", m.user), v("now", m.now);
 }
 CCTL_FIELDS(ReleaseFile) {
@@ -163,7 +164,8 @@ CCTL_FIELDS(ExitReport) {
   v("pid", m.pid), v.maybe("start_ticks", m.start_ticks), v("at", m.at);
   v.maybe("release_digest", m.release_digest);
   v.maybe("exit_status", m.exit_status), v.maybe("signal", m.signal), v.maybe("core", m.core);
-  v.maybe("core_file", m.core_file), v.maybe("restarts", m.restarts), v("uptime", m.uptime);
+  v.maybe("core_file", m.core_file), v.maybe("stopped_for", m.stopped_for);
+  v.maybe("restarts", m.restarts), v("uptime", m.uptime);
   v.maybe("cpu_user", m.cpu_user), v.maybe("cpu_system", m.cpu_system);
   v.maybe("max_rss", m.max_rss), v.maybe("last_lines", m.last_lines);
 }
@@ -194,7 +196,8 @@ CCTL_FIELDS(FenceRequest) { v("service", m.service), v("caller", m.caller); }
 CCTL_FIELDS(InstanceStatus) {
   v("service", m.service), v("index", m.index), v("generation", m.generation);
   v("version", m.version), v("release_digest", m.release_digest), v("spec_digest", m.spec_digest);
-  v("state", m.state), v("current", m.current), v("wanted", m.wanted), v("pid", m.pid);
+  v("state", m.state), v("current", m.current), v("wanted", m.wanted), v.maybe("remade", m.remade),
+      v("pid", m.pid);
   v("since", m.since), v("ports", m.ports), v("restarts", m.restarts), v.maybe("rss", m.rss);
   v.maybe("cpu", m.cpu), v.maybe("threads", m.threads), v.maybe("fds", m.fds);
   v.maybe("io_read", m.io_read), v.maybe("io_written", m.io_written);

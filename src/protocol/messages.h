@@ -58,6 +58,7 @@ struct HelloReply {
   std::string acceptor;
   std::optional<Membership> membership;
   std::string registry_problem;
+  std::string link_problem;  // why nothing could start this shim again
   int pid = 0;
   unsigned uid = 0;
   std::string user;  // the login that the shim runs as
@@ -292,9 +293,10 @@ struct ExitReport {
   WallTime at{};
   std::optional<int> exit_status;  // neither: not known (the shim was not its parent)
   std::optional<int> signal;
-  bool core = false;      // the kernel says that it wrote one
-  std::string core_file;  // where it was found
-  int restarts = 0;       // before this run, since it was started by order
+  bool core = false;        // the kernel says that it wrote one
+  std::string core_file;    // where it was found
+  std::string stopped_for;  // why the shim itself had stopped it; empty: it had not
+  int restarts = 0;         // before this run, since it was started by order
   Millis uptime{0};
   Millis cpu_user{0};
   Millis cpu_system{0};
@@ -330,7 +332,7 @@ struct StopRequest {
 };
 struct StopReply {
   int stopped = 0;      // processes ended by this order
-  bool killed = false;  // the grace ran out for one of them
+  bool killed = false;  // the grace ran out for the main process of one of them
 };
 
 struct RestartRequest {
@@ -381,6 +383,7 @@ struct InstanceStatus {
   InstanceState state = InstanceState::kStopped;
   bool current = false;  // the generation that a boot would start
   bool wanted = false;   // should run
+  bool remade = false;   // its host no longer knew whether it was stopped, and started it
   int pid = 0;
   WallTime since{};  // of the state
   std::map<std::string, int> ports;

@@ -232,6 +232,8 @@ Result<void> Daemon::load() {
   record(EventKind::kShimStart, fmt::format("shim {} started, pid {}", kVersion, ::getpid()));
   report(journal_.problems());
   loadState();
+  // Where there are instances, there was a journal.
+  if (journal_.isNew() && !state_.data().instances.empty()) journal_.noteRemoved();
   CCTL_CHECK(store_.load());
   report(store_.problems());
   judgeNames();

@@ -6,9 +6,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
+#include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "model/host_paths.h"
 #include "shim/boot_hook.h"
 #include "shim/cores.h"
@@ -73,14 +76,34 @@ uint64_t mostFiles(const std::string& proc) {
   return most > 0 ? most : limit.rlim_max;
 }
 
+// Where, what, and what to do.
+void note(protocol::DoctorReply& reply, const std::string& problem, const std::string& mend) {
+  reply.problems.push_back(problem + "; " + mend);
+}
+
+// Takes a process that is known to come back, with its services untouched.
+std::string startAnew() {
+  return fmt::format(
+      "kill -9 {} there (another takes its place at once, and services go on), then ", ::getpid());
+}
+
+// A file of the names that was damaged at the start: written again by now, or removed.
+bool isMended(const std::string& problem) {
+  const auto text = readFile(problem.substr(0, problem.find(": ")), 256u << 20);
+  if (!text) return text.error().code == Code::kNotFound;
+  const auto json = parseJson(*text);
+  return json && json->is_object() && json->contains("format");
+}
+
 // A state that could not be read was moved aside at the start of some shim.
-void noteDamagedState(const std::string& root, std::vector<std::string>& problems) {
+void noteDamagedState(const std::string& root, protocol::DoctorReply& reply) {
   const std::string dir = paths::shimStateDir(root);
   const auto names = listDir(dir);
   if (!names) return;
   for (const std::string& name : *names)
     if (name.find(".damaged-") != std::string::npos)
-      problems.push_back(paths::join(dir, name) + ": a damaged state, set aside");
+      note(reply, paths::join(dir, name) + ": a damaged state, set aside",
+           "it may be removed: `clusterctl events` tells what was made anew");
 }
 
 }  // namespace
@@ -114,15 +137,54 @@ protocol::DoctorReply examineHost(const Host& host, const std::string& proc) {
   reply.core_hard = largestCore();
   reply.cgroup = host.cgroups.kind().name;
   reply.cgroup_problem = host.cgroups.kind().problem;
-  reply.problems = host.journal.problems();
+  host.journal.noticeRemoved();
+  for (const std::string& problem : host.journal.problems())
+    note(reply, problem,
+         "the journal goes on, and nothing is to be mended: look for a loss of power, or for who "
+         "changes files there");
   if (const uint64_t dropped = host.journal.dropped(); dropped > 0)
-    reply.problems.push_back(fmt::format("{}: cannot be written; {} events are lost so far",
-                                         paths::journalDir(host.root), dropped));
-  for (const std::string& problem : host.store.problems()) reply.problems.push_back(problem);
-  noteDamagedState(host.root, reply.problems);
+    note(reply,
+         fmt::format("{}: cannot be written, {} events are lost so far",
+                     paths::journalDir(host.root), dropped),
+         "make room on its disk, or mend it");
+  for (const std::string& problem : host.store.problems())
+    note(reply, problem, "the next deploy or `clusterctl apply` writes it again");
+  noteDamagedState(host.root, reply);
   if (host.socket_problems)
-    for (const std::string& problem : host.socket_problems()) reply.problems.push_back(problem);
+    for (const std::string& problem : host.socket_problems())
+      note(reply, problem, "see to its path and its disk: the shim tries again each second");
   return reply;
+}
+
+void examineNames(const Host& host, const Names& names, protocol::DoctorReply& reply) {
+  for (const std::string& problem : names.problems())
+    if (!isMended(problem))
+      note(reply, problem,
+           "clusterctl sync, which writes it again where it belongs to a service, and else remove "
+           "it");
+  const std::string dir = paths::registryServicesDir(host.root);
+  const auto files = listDir(dir);
+  size_t gone = 0;
+  for (const std::string& service : names.services())
+    if (!files || !std::binary_search(files->begin(), files->end(), service + ".json")) ++gone;
+  const bool all_gone = !exists(paths::registryFile(host.root));
+  if (!all_gone && gone == 0) return;
+  note(reply,
+       fmt::format("somebody removed {}: who reads names from there finds nothing, or old ones",
+                   all_gone ? paths::registryFile(host.root)
+                            : fmt::format("{} in {}", counted(gone, "file"), dir)),
+       startAnew() + "clusterctl sync");
+}
+
+std::string lostPromises(const Host& host) {
+  const std::string dir = paths::acceptorDir(host.root);
+  const auto names = listDir(dir);
+  const auto is_log = [](const std::string& name) { return name.ends_with(".log"); };
+  if (names && std::any_of(names->begin(), names->end(), is_log)) return {};
+  return fmt::format(
+      "{} was removed or emptied: what this member has promised is kept nowhere, and its next "
+      "start begins without it; {}clusterctl registry members replace {}",
+      dir, startAnew(), host.identity.host);
 }
 
 }  // namespace cctl::shim

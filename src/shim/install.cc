@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <climits>
 #include <nlohmann/json.hpp>
 
 #include "base/digest.h"
@@ -90,6 +91,11 @@ Result<void> pointCurrent(const std::string& root, const std::string& binary) {
   CCTL_CHECK(pointLink(paths::shimCurrent(root), "bin/" + name));
   CCTL_CHECK(pointLink(paths::shimCommand(root), name));
   return syncDir(paths::shimDir(root));
+}
+
+// Of two versions, either of which may be unknown.
+std::string newerOf(const std::string& a, const std::string& b) {
+  return !b.empty() && (a.empty() || compareVersions(b, a) > 0) ? b : a;
 }
 
 // Keeps what `current` names and what it named before.
@@ -209,6 +215,9 @@ Result<InstallOutcome> leaveNewer(const InstallRequest& request, const std::stri
   if (started) outcome.action = InstallOutcome::Action::kStarted;
   CCTL_CHECK(letIn(request));
   CCTL_TRY(const auto hello, greet(request.root));
+  const std::string binary = paths::shimBinary(request.root, hello.digest);
+  if (!brokenLink(request.root, hello.digest).empty() && exists(binary))
+    CCTL_CHECK(pointCurrent(request.root, binary));
   outcome.version = hello.version;
   outcome.digest = hello.digest;
   outcome.boot_hook =
@@ -328,7 +337,9 @@ Result<InstallOutcome> install(const InstallRequest& request) {
   ::umask(022);
   CCTL_TRY(const Fd lock, lockBootstrap(request.root));
   CCTL_CHECK(checkBelongs(request));
-  const std::string installed = installedVersion(request.root);
+  // What `current` names, or what runs although that link is gone.
+  const std::string installed =
+      newerOf(installedVersion(request.root), runningShimFacts(request.root).version);
   if (!installed.empty() && compareVersions(installed, kVersion) > 0)
     return leaveNewer(request, installed);
   CCTL_TRY(const Placed placed, place(request));
@@ -381,6 +392,22 @@ Result<void> stopWithHost(const std::string& root) {
   return takeDown(root, true, {"systemd", "the host shuts down", 0});
 }
 
+std::string brokenLink(const std::string& root, const std::string& digest) {
+  const std::string binary = paths::shimBinary(root, digest);
+  const std::string name = binary.substr(binary.rfind('/') + 1);
+  for (const std::string& link : {paths::shimCurrent(root), paths::shimCommand(root)}) {
+    char target[PATH_MAX];
+    const ssize_t length = ::readlink(link.c_str(), target, sizeof target);
+    if (length < 0)
+      return link + (errno == ENOENT ? " is missing" : " is not the link it should be");
+    const std::string_view path(target, static_cast<size_t>(length));
+    if (path.substr(path.rfind('/') + 1) != name)
+      return link + " leads to another shim than the one that runs";
+    if (::access(link.c_str(), X_OK) != 0) return link + " leads to nothing that can be run";
+  }
+  return {};
+}
+
 // Of the shim that runs, or else of this executable.
 std::string infoLine(const std::string& root) {
   RunningShim shim = runningShimFacts(root);
@@ -392,6 +419,9 @@ std::string infoLine(const std::string& root) {
                {"running", shim.pid != 0}, {"pid", shim.pid},
                {"anchor", shim.anchor},    {"operators", loadOperators(root)}};
   if (!shim.deaf.empty()) json["problem"] = shim.deaf;
+  if (shim.pid != 0)
+    if (const std::string broken = brokenLink(root, shim.digest); !broken.empty())
+      json["link_problem"] = broken;
   if (const auto identity = loadIdentity(root)) {
     json["cluster"] = identity->cluster;
     json["host"] = identity->host;

@@ -42,7 +42,11 @@ struct UninstallRequest {
 // live on.
 [[nodiscard]] Result<void> stopWithHost(const std::string& root);
 
-// {"version":…,"digest":…,"running":…,"pid":…,"operators":[…],"cluster":…,"host":…,"boot_hook":…}
+// "ROOT/shim/current is missing". Empty: both names of the shim in use lead to the one with this
+// digest.
+std::string brokenLink(const std::string& root, const std::string& digest);
+
+// {"version":…,"digest":…,"running":…,"pid":…,"operators":[…],"cluster":…,"host":…,"boot_hook":…,"link_problem":…}
 std::string infoLine(const std::string& root);
 
 // Starts a shim in the background unless one runs; true when it was this call that started it.

@@ -84,6 +84,7 @@ Result<void> Journal::open() {
   CCTL_TRY(const auto names, listDir(dir_));  // sorted, and the names are padded
   for (const std::string& name : names)
     if (const auto seq = firstSeqOf(name)) segments_.push_back({*seq, 0});
+  new_ = segments_.empty();
   for (Segment& segment : segments_)
     CCTL_CHECK(openSegment(segment, &segment == &segments_.back()));
   [[maybe_unused]] const auto opened = openLast();  // or with the next event
@@ -94,6 +95,25 @@ Result<void> Journal::openLast() {
   if (segments_.empty()) return rotate();
   CCTL_TRY(file_, openFile(pathOf(segments_.back()), O_WRONLY | O_APPEND));
   return {};
+}
+
+// What is written to a file without a name is found by nobody.
+void Journal::noticeRemoved() {
+  const bool gone = file_ && ::access(pathOf(segments_.back()).c_str(), F_OK) != 0;
+  if (!gone || errno != ENOENT) return;
+  file_.reset();
+  std::erase_if(segments_, [this](const Segment& one) { return !exists(pathOf(one)); });
+  [[maybe_unused]] const auto made = makeDirs(dir_, 0700);  // or openLast() says it with the event
+  noteRemoved();
+}
+
+void Journal::noteRemoved() {
+  protocol::Event event;
+  event.kind = protocol::EventKind::kLost;
+  event.text = fmt::format("{} was removed: what happened before {} is no longer told", dir_,
+                           formatTime(loop_.clock().wall()));
+  problems_.push_back(event.text);
+  append(std::move(event));
 }
 
 // Only what follows the last line that holds is a torn tail, and only in the last segment.
@@ -190,6 +210,7 @@ void Journal::write(protocol::Event& event) {
 
 void Journal::flush() {
   if (waiting_.empty()) return;
+  noticeRemoved();
   std::vector<protocol::Event> events = std::exchange(waiting_, {});
   for (protocol::Event& event : events) write(event);
   if (file_ && !sync_timer_.pending())

@@ -31,6 +31,12 @@ class Journal {
   // that is full or has become read-only, is tried again with each event.
   [[nodiscard]] Result<void> open();
   const std::vector<std::string>& problems() const { return problems_; }
+  // open() found none.
+  bool isNew() const { return new_; }
+  // Where somebody has removed its files while it was in use, new ones are begun, and that is said.
+  void noticeRemoved();
+  // Says that what was there before is gone.
+  void noteRemoved();
   // Events that could not be written, and of which the journal does not tell yet.
   uint64_t dropped() const { return dropped_; }
 
@@ -78,6 +84,7 @@ class Journal {
   JournalLimits limits_;
   std::vector<Segment> segments_;
   std::vector<std::string> problems_;
+  bool new_ = false;
   Fd file_;
   uint64_t next_seq_ = 1;
   uint64_t dropped_ = 0;

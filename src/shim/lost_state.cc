@@ -46,6 +46,7 @@ std::optional<InstanceRecord> recordOnDisk(const std::string& root,
                                            const protocol::InstanceRef& ref) {
   InstanceRecord record;
   record.ref = ref;
+  record.remade = true;
   const int current = currentOf(root, ref);
   for (const int number : numbersIn(paths::generationsDir(root, ref.service, ref.index))) {
     record.next_generation = number + 1;

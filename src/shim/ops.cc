@@ -10,6 +10,7 @@
 #include "shim/connections.h"
 #include "shim/cores.h"
 #include "shim/doctor.h"
+#include "shim/install.h"
 #include "shim/proc.h"
 #include "shim/specs.h"
 #include "shim/streams.h"
@@ -148,6 +149,7 @@ Kept Ops::hello(const HelloRequest& request, const Responder& responder) {
     reply.membership = (*acceptor_)->membership();
   }
   reply.registry_problem = registryProblem();
+  reply.link_problem = brokenLink(host_.root, facts_.digest);
   reply.pid = ::getpid();
   reply.uid = ::geteuid();
   reply.user = thisUser().name;
@@ -327,8 +329,9 @@ Kept Ops::coreRead(const CoreReadRequest& request, const Responder& responder) {
 
 Kept Ops::doctor(const DoctorRequest&, const Responder& responder) {
   DoctorReply reply = examineHost(host_);
-  for (const std::string& problem : names_.problems()) reply.problems.push_back(problem);
+  examineNames(host_, names_, reply);
   reply.registry_problem = registryProblem();
+  if (reply.registry_problem.empty()) reply.registry_problem = lostPromises(host_);
   responder.reply(encodeReply(reply));
   return nullptr;
 }

@@ -117,12 +117,19 @@ std::string nameByEnvironment(const std::vector<std::string>& environment) {
 
 std::string parkedPipes(const std::string& process_name) { return "log:" + process_name; }
 
-std::string describeExit(const ExitReport& report) {
+static std::string describeEnd(const ExitReport& report) {
   if (report.exit_status) return fmt::format("exit status {}", *report.exit_status);
   if (!report.signal) return "ended; its status is not known";
   const char* name = ::sigabbrev_np(*report.signal);
   return fmt::format("signal {} ({}){}", *report.signal, name ? name : "?",
                      report.core ? ", core dumped" : "");
+}
+
+std::string describeExit(const ExitReport& report) {
+  const std::string end = describeEnd(report);
+  return report.stopped_for.empty()
+             ? end
+             : fmt::format("{}, stopped by the shim: {}", end, report.stopped_for);
 }
 
 ServiceProcess::ServiceProcess(Host& host, protocol::GenerationSpec spec, LogFile& log,
@@ -270,7 +277,7 @@ void ServiceProcess::answerStart() {
 }
 
 void ServiceProcess::answerStop() {
-  for (const OnStopped& done : std::exchange(stoppers_, {})) done(killed_);
+  for (const OnStopped& done : std::exchange(stoppers_, {})) done(killed_main_);
 }
 
 // ---- launching ---------------------------------------------------------------------------------
@@ -425,7 +432,8 @@ Result<Limits> ServiceProcess::spawnWithPipes(SpawnRequest& request) {
   host_.loop.atTurnEnd([pid = pid_] { endHurry(pid); });
   own_child_ = true;
   under_anchor_ = true;
-  killed_ = told_remains_ = false;
+  killed_ = killed_main_ = told_remains_ = false;
+  stopped_for_.clear();
   remains_seen_ = 0;
   memory().process = ProcessRecord{pid_,  start_ticks_,          started_,
                                    false, capture_->out().inode, capture_->err().inode};
@@ -591,6 +599,7 @@ void ServiceProcess::becomeUnhealthy() {
   enter(State::kUnhealthy);
   if (spec_.restart.when == RestartWhen::kNever) return;
   problem_ = why;
+  stopped_for_ = "its liveness check failed: " + health_answer_;
   given_up_ = true;
   terminate();
 }
@@ -601,6 +610,7 @@ void ServiceProcess::giveUp() {
     if (!foreignListener(pid_, start_ticks_, port).empty()) port_taken_.push_back(name);
   problem_ = fmt::format("not ready within {}", formatDuration(spec_.start_timeout));
   if (!health_answer_.empty()) problem_ += "; its probe last saw: " + health_answer_;
+  stopped_for_ = problem_;
   given_up_ = true;
   record(EventKind::kStop, problem_);
   terminate();
@@ -641,9 +651,13 @@ void ServiceProcess::signalAll(int number) {
 
 void ServiceProcess::killAll() {
   killed_ = true;
+  killed_main_ = !leaderEnded();
   record(EventKind::kStop,
-         fmt::format("still running after {}: killed", formatDuration(spec_.stop_grace)));
-  if (leaderEnded()) return onProcessEvent();  // it is the others that are still there
+         fmt::format("{} after {}: killed",
+                     killed_main_ ? "still running"
+                                  : "it has ended, but what it had started was still running",
+                     formatDuration(spec_.stop_grace)));
+  if (!killed_main_) return onProcessEvent();
   signalAll(SIGKILL);
 }
 
@@ -737,6 +751,7 @@ ExitReport ServiceProcess::reportExit() const {
   report.at = host_.loop.clock().wall();
   report.uptime = std::max(Millis(0), std::chrono::duration_cast<Millis>(report.at - started_));
   report.restarts = memory().restarts;
+  report.stopped_for = stopped_for_;
   collectStatus(report);
   return report;
 }

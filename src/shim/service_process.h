@@ -139,8 +139,10 @@ class ServiceProcess {
   // The stop under way is the shim's own: of a start that took too long, or of an unhealthy
   // process.
   bool given_up_ = false;
-  bool crash_loop_ = false;  // what is being recorded is the end of one
-  bool killed_ = false;
+  std::string stopped_for_;   // of this run: why
+  bool crash_loop_ = false;   // what is being recorded is the end of one
+  bool killed_ = false;       // the grace ran out
+  bool killed_main_ = false;  // for the main process
   bool told_remains_ = false;
   SteadyTime ordered_at_{};
 

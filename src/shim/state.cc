@@ -37,6 +37,7 @@ CCTL_FIELDS(GenerationRecord) {
 CCTL_FIELDS(InstanceRecord) {
   v("service", m.ref.service), v("index", m.ref.index), v("current", m.current);
   v("next_generation", m.next_generation), v("held", m.held), v.maybe("held_by", m.held_by);
+  v.maybe("remade", m.remade);
   v("generations", m.generations);
 }
 CCTL_FIELDS(StateData) {

@@ -49,6 +49,8 @@ struct InstanceRecord {
   int current = 0;  // the generation that a boot starts; 0: none yet
   int next_generation = 1;
   bool held = false;  // by `stop`: stays down until started
+  // From the disk, which does not tell whether it had been stopped; until the next order.
+  bool remade = false;
   std::string held_by;
   std::vector<GenerationRecord> generations;  // ascending
 

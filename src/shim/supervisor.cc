@@ -300,6 +300,7 @@ void Supervisor::start(const protocol::StartRequest& request, Done<protocol::Sta
     CCTL_TRY(ServiceProcess * found, process(ref, generation->generation));
     record->held = false;
     record->held_by.clear();
+    record->remade = false;
     return found;
   }();
   if (!chosen) return done(fail(chosen.error()));
@@ -318,6 +319,7 @@ void Supervisor::restart(const protocol::RestartRequest& request, Done<protocol:
     CCTL_TRY(ServiceProcess * found, process(ref, generation->generation));
     record->held = false;
     record->held_by.clear();
+    record->remade = false;
     return found;
   }();
   if (!chosen) return done(fail(chosen.error()));
@@ -393,6 +395,7 @@ void Supervisor::stop(const protocol::StopRequest& request, Done<protocol::StopR
   if (request.hold && all) {
     (*record)->held = true;
     (*record)->held_by = request.caller.by;
+    (*record)->remade = false;
   }
   for (GenerationRecord& generation : (*record)->generations)
     if (request.generation == 0 || generation.generation == request.generation)
@@ -698,6 +701,7 @@ std::vector<protocol::InstanceStatus> Supervisor::status(const std::string& serv
       protocol::InstanceStatus status = (*made)->status();
       status.current = current;
       status.wanted = generation.up;
+      status.remade = record.remade;
       if (current && record.held && status.state == InstanceState::kStopped && status.note.empty())
         status.note = record.held_by.empty() ? "stopped" : "stopped by " + record.held_by;
       found.push_back(std::move(status));

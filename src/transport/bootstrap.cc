@@ -147,6 +147,7 @@ Result<HostProbe> parseProbe(const HostLink& link, const std::string& text) {
 struct Installed {
   std::string version, digest;
   bool running = false;
+  std::string link_problem;           // why it could not be started again
   std::set<unsigned long> operators;  // uids that it lets in beside root
 };
 
@@ -161,6 +162,7 @@ Installed parseInstalled(const std::optional<std::string>& info) {
   };
   installed.version = text("version");
   installed.digest = text("digest");
+  installed.link_problem = text("link_problem");
   const auto running = json->find("running");
   if (const auto uids = json->find("operators"); uids != json->end() && uids->is_array())
     for (const auto& uid : *uids)
@@ -185,6 +187,7 @@ bool isUpToDate(const Installed& installed, const HostProbe& probe,
   if (!installed.running || installed.version.empty()) return false;
   // Another login that may become root is let in by the installer.
   if (probe.uid != 0 && !installed.operators.contains(probe.uid)) return false;
+  if (!installed.link_problem.empty()) return false;
   if (installed.digest == request.shim_sha256) return true;
   return versionNumbers(installed.version) > versionNumbers(request.shim_version);
 }

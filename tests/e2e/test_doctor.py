@@ -1,6 +1,7 @@
 """doctor and cores: what is wrong with hosts, and what crashes leave behind."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -136,6 +137,176 @@ class DoctorTest(ClusterTest):
         self.assertIn("the shim runs as plain", found["host1", "user"]["problem"])
         self.assertIn("limits", {check for _, check in found})
 
+    def test_what_somebody_removed_below_root_is_named_and_the_mend_mends(self):
+        c = self.cluster(3)
+        c.manifest("sleeps", "service: sleeps\nplace: {hosts: [host1]}\nrun: [bin/sleeps]\n")
+        c.release("sleeps", "1", {"bin/sleeps": "#!/bin/sh\nexec sleep 100000\n"})
+        c.run("deploy", "sleeps", "1")
+        self.assertEqual(set(self.findings(c)) & {(f"host{i}", k) for i in (1, 2, 3) for k in ("shim", "files")}, set())
+        pid = c.instances("sleeps")["sleeps/0"]["pid"]
+        root = [None] + [c.live_path(i) for i in (1, 2, 3)]
+
+        # The link: bootstrap makes it again, and says so.
+        os.unlink(os.path.join(root[2], "shim/current"))
+        found = self.findings(c, check=2)["host2", "shim"]
+        self.assertEqual(found["problem"], "nothing could start the shim again: /opt/clusterctl/shim/current is missing")
+        self.assertEqual(found["do"], "clusterctl bootstrap host2")
+        told = c.json("bootstrap")["hosts"]
+        self.assertEqual([one["detail"] for one in told],
+                         ["was there already", "was there already; mended: /opt/clusterctl/shim/current is missing",
+                          "was there already"])
+        self.assertFalse(told[1]["placed"])
+        self.assertTrue(os.path.exists(os.path.join(root[2], "shim/current")))
+        c.bed.exec(2, "ln -sfn bin/nothing /opt/clusterctl/shim/current")
+        self.assertIn("leads to another shim", self.findings(c, check=2)["host2", "shim"]["problem"])
+        c.run("bootstrap", "host2")
+        self.assertNotIn(("host2", "shim"), self.findings(c))
+
+        # The journal: a new one is begun, whether it is noticed by who asks or by the next shim.
+        for restart in (False, True):
+            shutil.rmtree(os.path.join(root[1], "shim/journal"))
+            if restart:
+                self.kill_supervisor(c, 1)
+            found = self.findings(c)["host1", "files"]
+            self.assertRegex(found["problem"], "^/opt/clusterctl/shim/journal was removed: what happened before ")
+            c.run("restart", "sleeps", "-y")
+            events = self.events(c, "-l", "host1")
+            self.assertTrue([e for e in events if e["kind"] == "start"], events)
+            self.assertTrue([e for e in events if "journal was removed" in e["text"]], events)
+        pid = c.instances("sleeps")["sleeps/0"]["pid"]
+
+        # The names that local readers read.
+        for what in ("services/sleeps.json", "registry.json", "."):
+            path = os.path.join(root[3], "registry", what)
+            c.bed.exec(3, f"rm -rf /opt/clusterctl/registry/{what}" if what != "." else "rm -rf /opt/clusterctl/registry/*")
+            found = self.findings(c)["host3", "files"]
+            self.assertIn("who reads names from there finds nothing, or old ones", found["problem"])
+            self.assertRegex(found["do"], r"^kill -9 \d+ there .*, then clusterctl sync$")
+            self.kill_supervisor(c, 3)
+            c.run("sync")
+            self.assertNotIn(("host3", "files"), self.findings(c))
+            self.assertTrue(os.path.exists(path))
+        self.assertIn("sleeps", c.registry_file(3)["services"])
+
+        # What the member of the registry has promised.
+        shutil.rmtree(os.path.join(root[1], "shim/acceptor"))
+        found = self.findings(c, check=2)["host1", "registry"]
+        self.assertIn("it keeps the registry: /opt/clusterctl/shim/acceptor was removed or emptied", found["problem"])
+        self.assertRegex(found["do"], r"^kill -9 \d+ there .*, then clusterctl registry members replace host1$")
+        self.kill_supervisor(c, 1)
+        self.assertEqual(self.findings(c, check=2)["host1", "registry"]["do"], "clusterctl registry members replace host1")
+        c.run("registry", "members", "replace", "host1", "-y")
+        self.assertNotIn(("host1", "registry"), self.findings(c))
+        self.assertEqual(c.instances("sleeps")["sleeps/0"]["pid"], pid)
+
+    def events(self, cluster, *args):
+        return [json.loads(line) for line in cluster.run("-o", "jsonl", "events", *args).stdout.splitlines()]
+
+    def kill_supervisor(self, cluster, host):
+        """As the mends say."""
+        said = "kill -9 $(/opt/clusterctl/shim/bin/clusterctl-shim info --root /opt/clusterctl | jq .pid)"
+        cluster.bed.exec(host, said)
+        wait_for(lambda: cluster.run("status", "-l", f"host{host}", check=None).returncode == 0, what="the next supervisor")
+
+    def test_an_instance_that_was_given_up_is_named_with_its_last_exit(self):
+        c = self.cluster(1)
+        c.manifest("dies", "service: dies\nplace: {hosts: [host1]}\nrun: [bin/dies]\n"
+                   "restart: {policy: always, backoff: 1ms..2ms, limit: \"2 in 1m\"}\n")
+        c.release("dies", "1", {"bin/dies": "#!/bin/sh\nexec sleep 100000\n"})
+        c.run("deploy", "dies", "1")
+        self.assertNotIn(("host1", "service"), self.findings(c))
+        for _ in range(3):
+            pid = c.instances("dies")["dies/0"]["pid"]
+            c.bed.exec(1, f"kill -SEGV {pid}")
+            wait_for(lambda: c.instances("dies", check=None)["dies/0"]["pid"] != pid, what="its end")
+        wait_for(lambda: c.instances("dies", check=None)["dies/0"]["state"] == "failed", what="the end of the loop")
+        found = self.findings(c, check=2)["host1", "service"]
+        self.assertEqual(found["level"], "bad")
+        self.assertRegex(found["problem"], r"^dies/0 is not started any more: crash loop: more than 2 restarts in 1m; "
+                                           r"last: signal 11 \(SEGV\).* after ")
+        self.assertEqual(found["do"], "see `clusterctl logs dies/0`, and when it is mended: clusterctl start dies/0")
+        c.run("start", "dies/0")
+        self.assertNotIn(("host1", "service"), self.findings(c))
+
+    def test_who_ended_an_instance_is_not_mistaken(self):
+        c = self.cluster(1)
+        c.manifest("checked", "service: checked\nplace: {hosts: [host1]}\nrun: [bin/checked]\n"
+                   "health: {live: {exec: [/usr/bin/test, '!', '-e', /opt/clusterctl/services/checked/instances/0/data/sick], interval: 50ms, timeout: 5s, "
+                   "failures: 1}}\nrestart: {policy: always, backoff: 1ms..2ms, limit: \"1000 in 1m\"}\n"
+                   "stop: {signal: TERM, grace: 300ms}\n")
+        # Ends at TERM; what it has started does not.
+        c.release("checked", "1", {"bin/checked": "#!/bin/sh\nsh -c 'trap \"\" TERM; while :; do sleep 0.1; done' &\n"
+                                                  "exec sleep 100000\n"})
+        c.run("deploy", "checked", "1")
+        pid = c.instances("checked")["checked/0"]["pid"]
+        sick = "/opt/clusterctl/services/checked/instances/0/data/sick"
+        c.bed.exec(1, f"touch {sick}; while kill -0 {pid} 2>/dev/null; do sleep 0.1; done; rm {sick}")
+        wait_for(lambda: c.instances("checked", check=None)["checked/0"]["state"] == "ready", what="the restart")
+        self.assertRegex(c.run("status").stdout, r"last signal TERM, by the shim: its liveness check failed: ")
+        exits = [e for e in self.events(c) if e["kind"] == "exit"]
+        self.assertTrue(exits[0]["exit"]["stopped_for"].startswith("its liveness check failed: "), exits)
+        self.assertRegex(exits[0]["text"], r"^signal 15 \(TERM\), stopped by the shim: its liveness check failed: ")
+
+        done = c.run("stop", "checked", "-y")
+        self.assertNotIn("killed", done.stdout + done.stderr)
+        told = [e["text"] for e in self.events(c) if e["kind"] == "stop"]
+        self.assertIn("it has ended, but what it had started was still running after 300ms: killed", told)
+        self.assertNotIn("stopped_for", [e for e in self.events(c) if e["kind"] == "exit"][-1]["exit"])
+
+    def test_a_stop_outlives_the_damage_of_the_hosts_state(self):
+        c = self.cluster(1)
+        c.manifest("sleeps", "service: sleeps\nplace: {hosts: [host1]}\nrun: [bin/sleeps]\n")
+        c.release("sleeps", "1", {"bin/sleeps": "#!/bin/sh\nexec sleep 100000\n"})
+        c.run("deploy", "sleeps", "1")
+
+        def stopped_then_damaged():
+            c.run("stop", "sleeps", "-y")
+            c.bed.exec(1, "R=/opt/clusterctl; S=$R/shim/current; set -- $($S info --root $R | jq '.anchor, .pid'); "
+                          "kill -STOP $1; kill -9 $2 $1; echo garbage > $R/shim/state/state.json; "
+                          "$S start --root $R")
+            wait_for(lambda: c.run("status", check=None).returncode == 0 and
+                     c.instances("sleeps")["sleeps/0"]["state"] == "ready", what="the shim without its memory")
+
+        stopped_then_damaged()
+        damaged = self.findings(c)["host1", "files"]
+        self.assertRegex(damaged["problem"], r"state\.json\.damaged-\S+: a damaged state, set aside$")
+        self.assertIn("may be removed", damaged["do"])
+        c.run("sync", "--dry-run")
+        self.assertEqual(c.instances("sleeps")["sleeps/0"]["state"], "ready")
+        done = c.run("sync")
+        self.assertRegex(done.stdout + done.stderr, r"sleeps/0 stopped again, as \S+ had stopped it: host1 had lost its state")
+        self.assertEqual(c.instances("sleeps")["sleeps/0"]["state"], "stopped")
+        self.assertEqual(c.endpoints("sleeps"), [])
+        self.assertNotIn("sleeps/0", c.run("sync").stdout)
+        # Whoever starts it meanwhile has the last word.
+        c.run("start", "sleeps")
+        stopped_then_damaged()
+        c.run("restart", "sleeps", "--without-quorum", "-y")
+        done = c.run("sync")
+        self.assertIn("started again without the registry", done.stdout + done.stderr)
+        self.assertEqual(c.instances("sleeps")["sleeps/0"]["state"], "ready")
+
+    def test_damaged_names_are_told_until_they_are_whole_again(self):
+        c = self.cluster(1)
+        c.manifest("sleeps", "service: sleeps\nplace: {hosts: [host1]}\nrun: [bin/sleeps]\n")
+        c.release("sleeps", "1", {"bin/sleeps": "#!/bin/sh\nexec sleep 100000\n"})
+        c.run("deploy", "sleeps", "1")
+        for name in ("sleeps", "nobody"):
+            with open(c.live_path(1, f"registry/services/{name}.json"), "w") as file:
+                file.write("{garbage")
+        self.kill_supervisor(c, 1)
+        # That of a service is written again from registry.json; of the other nothing is known.
+        found = wait_for(lambda: self.only_one(c.json("doctor")["findings"], "files"), what="only one damaged file")
+        self.assertIn("/opt/clusterctl/registry/services/nobody.json: ", found["problem"])
+        self.assertNotIn("set aside", found["problem"] + found["do"])
+        self.assertIn("clusterctl sync", found["do"])
+        self.assertTrue([e for e in self.events(c) if "services/sleeps.json" in e["text"]])
+        os.unlink(c.live_path(1, "registry/services/nobody.json"))
+        self.assertNotIn(("host1", "files"), self.findings(c))
+
+    def only_one(self, findings, check):
+        found = [one for one in findings if one["check"] == check]
+        return found[0] if len(found) == 1 else None
 
     def test_a_shim_whose_socket_cannot_be_bound_says_so_to_whoever_asks(self):
         c = self.cluster(1)
@@ -206,6 +377,7 @@ class CoresTest(ClusterTest):
             self.assertEqual((core["version"], core["signal"], core["executable"]),
                              ("1.0.0-rc.1", 6, "bin/aborts"))
             self.assertEqual(core["release_digest"], c.json("release", "show", "aborts", "1.0.0-rc.1")["digest"])
+            self.assertRegex(c.run("cores").stdout, r"aborts/0 +host2 +\S+ +1.0.0-rc.1 +ABRT ")
         self.assertIn("host2", c.run("cores").stdout)
 
         fetched = os.path.join(c.directory, "fetched")
@@ -240,6 +412,21 @@ class CoresTest(ClusterTest):
         c.run("cores", "aborts", "--fetch", fetched, "--core", "core.nope", check=1)
         c.run("cores", "--fetch", fetched, check=64)
         c.run("cores", "aborts", "--core", "x", check=64)
+
+    def test_the_core_of_a_script_is_not_opened_with_the_script(self):
+        if core_pattern().startswith(("|", "@", "/")):
+            self.skipTest("the kernel gives cores away")
+        c = self.cluster(2, user="root")
+        c.manifest("aborts", MANIFEST)
+        c.release("aborts", "1", {"bin/aborts": "#!/bin/sh -e\ntrap 'kill -SEGV $$' HUP\nwhile :; do sleep 0.1; done\n"})
+        c.run("deploy", "aborts", "1")
+        self.crash(c)
+        core = c.json("cores", "aborts")["cores"][0]
+        fetched = os.path.join(c.directory, "fetched")
+        done = c.run("cores", "aborts/0", "--fetch", fetched, check=2)
+        self.assertIn(f"\ngdb -c {os.path.join(fetched, core['name'])}\n", done.stdout)
+        self.assertIn("aborts-1/bin/aborts is a script: the core is of its interpreter (/bin/sh -e)", done.stderr)
+        self.assertTrue(os.path.exists(os.path.join(fetched, "aborts-1/bin/aborts")))
 
     def test_a_download_that_is_cut_off_leaves_no_core(self):
         if not namespaces_permitted():

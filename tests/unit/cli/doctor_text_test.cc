@@ -54,6 +54,18 @@ TEST_CASE("an error of the connection ends with its own way out") {
   CHECK(text.mend.find("clusterctl -v ping -l host2") != std::string::npos);
 }
 
+TEST_CASE("what a shim says of its files ends with the way out, or goes without") {
+  FindingText text = textOf(Trouble::kDamaged, "/r/a: torn; nothing is to be done");
+  CHECK(text.problem == "/r/a: torn");
+  CHECK(text.mend == "nothing is to be done");
+  text = textOf(Trouble::kDamaged, "/r/a: torn");
+  CHECK(text.problem == "/r/a: torn");
+  CHECK(text.mend == "see `clusterctl events -l host2`");
+  text = textOf(Trouble::kNoRegistry, "/r/b is gone; admit it anew");
+  CHECK(text.problem == "it keeps the registry: /r/b is gone");
+  CHECK(text.mend == "admit it anew");
+}
+
 TEST_CASE("reserved ports are added to those that are reserved already") {
   CHECK(textOf(Trouble::kPortsOverlap, "8080", {}, 29000, 60999)
             .mend.find("ip_local_reserved_ports=8080,21000-29999") != std::string::npos);

@@ -60,6 +60,32 @@ TEST_CASE("doctor: nothing is found on a healthy host") {
   CHECK(judged(healthy(), kLimited).empty());
 }
 
+TEST_CASE("doctor: instances that were given up, but not the failures of a roll-out") {
+  HostExam exam = healthy();
+  protocol::InstanceStatus status;
+  status.service = "s";
+  status.index = 3;
+  status.state = protocol::InstanceState::kFailed;
+  status.note = "crash loop: more than 3 restarts in 1m; last: signal 11 (SEGV) after 2 s";
+  exam.instances = {status};
+  CHECK(judged(exam).empty());
+  exam.instances[0].current = true;
+  const Finding finding = only(exam);
+  CHECK(finding.trouble == Trouble::kGivenUp);
+  CHECK(finding.level == Level::kBad);
+  CHECK(finding.names == std::vector<std::string>{"s/3"});
+  CHECK(finding.detail == status.note);
+  exam.instances[0].state = protocol::InstanceState::kBackoff;
+  CHECK(judged(exam).empty());
+}
+
+TEST_CASE("doctor: a shim that nothing could start again") {
+  HostExam exam = healthy();
+  exam.hello.link_problem = "/r/shim/current is missing";
+  CHECK(only(exam).trouble == Trouble::kBrokenLink);
+  CHECK(only(exam).detail == "/r/shim/current is missing");
+}
+
 TEST_CASE("doctor: a host that cannot be used, and what it keeps") {
   HostExam exam;
   exam.host = HostName("host4");

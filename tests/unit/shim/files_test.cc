@@ -124,6 +124,32 @@ TEST_CASE("journal: every torn tail is cut and told, and what was before is whol
   }
 }
 
+TEST_CASE("journal: one that somebody removed is begun anew, and that is told") {
+  Disk disk;
+  Journal journal(disk.dir / "j", disk.loop);
+  REQUIRE(journal.open());
+  CHECK(journal.isNew());
+  journal.append(event("before"));
+  journal.flush();
+  REQUIRE(removeTree(disk.dir / "j"));
+  journal.append(event("after"));
+  auto events = journal.read(0, {}, 10);
+  REQUIRE(events.size() == 2);
+  CHECK(events[0].text == "after");
+  CHECK(events[0].seq == 2);
+  CHECK(events[1].text.find("j was removed: what happened before") != std::string::npos);
+  CHECK(journal.problems() == std::vector<std::string>{events[1].text});
+  // Whoever asks need not wait for the next event.
+  REQUIRE(removeTree(disk.dir / "j"));
+  journal.noticeRemoved();
+  journal.noticeRemoved();
+  CHECK(journal.problems().size() == 2);
+  journal.flush();
+  Journal again(disk.dir / "j", disk.loop);
+  REQUIRE(again.open());
+  CHECK_FALSE(again.isNew());
+}
+
 TEST_CASE("journal: damage in the middle is told and passed over, not cut") {
   Disk disk;
   {
