@@ -250,7 +250,8 @@ struct LifecycleOptions {
 Json lifecycleJson(const ops::LifecycleRequest& request, const ops::LifecycleOutcome& outcome,
                    int exit_code) {
   Json done = Json::array(), failures = Json::array(), skipped = Json::array(),
-       selected = Json::array();
+       selected = Json::array(), held = Json::array();
+  for (const InstanceId& id : outcome.held) held.push_back(id.text());
   for (const Placed& placed : outcome.selected)
     selected.push_back({{"instance", placed.instance.text()}, {"host", placed.host.str()}});
   for (const InstanceId& id : outcome.done) done.push_back(id.text());
@@ -260,6 +261,7 @@ Json lifecycleJson(const ops::LifecycleRequest& request, const ops::LifecycleOut
                {"action", ops::actionName(request.action)},
                {"dry_run", request.dry_run},
                {"selected", selected},
+               {"held", held},
                {"done", done},
                {"failures", failures},
                {"skipped_hosts", skipped},
@@ -333,6 +335,8 @@ Result<int> runLifecycle(Context& context, ops::Action action, const LifecycleOp
     for (const Placed& placed : outcome.selected)
       text += fmt::format("{} {} on {}\n", ops::actionName(action), placed.instance, placed.host);
   text += dependantsText(outcome.dependants);
+  for (const InstanceId& id : outcome.held)
+    text += fmt::format("{}: stays stopped until 'clusterctl start {}'\n", id, id);
   for (const ops::InstanceFailure& failure : outcome.failures) text += failureText(failure);
   if (outcome.error) text += outcome.error->message + "\n";
   text += request.dry_run ? fmt::format("{} {}: dry run, nothing was changed\n",

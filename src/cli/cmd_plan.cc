@@ -258,7 +258,7 @@ Result<int> reportApplied(Context& context, const ops::ApplyOutcome& outcome,
       std::none_of(plan.services.begin(), plan.services.end(),
                    [](const ops::ServicePlan& one) { return one.version.empty() && !one.gone; });
   text += fmt::format("apply: {} in {}\n",
-                      outcome.error  ? "ended early; 'clusterctl plan' says what is left"
+                      outcome.error  ? "'clusterctl plan' says what is left; ended early"
                       : all_deployed ? "all is as the inventory says"
                                      : "done, but for what was never deployed",
                       humanDuration(outcome.took));

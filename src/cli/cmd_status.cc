@@ -57,7 +57,9 @@ std::string noteOf(const StatusView& view, const HostName& host,
     const bool placed_here =
         placed != desired->second.placement.end() && placed->second == host.str();
     if (!placed_here || (!status.current && status.wanted))
-      notes.push_back(desired->second.rolling_to.empty() ? "stray" : "of the roll-out");
+      notes.push_back(desired->second.rolling_to.empty()             ? "stray"
+                      : desired->second.rolling_to == status.version ? "of the roll-out"
+                                                                     : "until the roll-out ends");
     const auto held = desired->second.held.find(status.index);
     if (placed_here && held != desired->second.held.end())
       notes.push_back("stopped by " + held->second.by);

@@ -119,7 +119,8 @@ FindingText shim(const Finding& finding) {
   const std::string bootstrap = fmt::format("clusterctl bootstrap {}", finding.host);
   if (finding.trouble == Trouble::kNoShim) {
     const std::string text = withoutHost(finding);
-    return {"shim", text.substr(0, text.rfind("; run ")), bootstrap};
+    return {"shim", text.substr(0, text.rfind("; run ")),
+            bootstrap + " (--force where one runs and does not answer)"};
   }
   if (finding.trouble == Trouble::kShimRefuses) {
     const std::string text = withoutHost(finding);

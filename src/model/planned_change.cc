@@ -75,15 +75,12 @@ PlannedChange changeFor(const PlanInput& input, const Placed& placed) {
 
 std::optional<PlannedChange> removalOf(const PlanInput& input, const OldGeneration& old) {
   const Placed* placed = placeOf(input, old.id);
-  if (placed != nullptr && runningOf(input, old.id, &old.host) != nullptr) return std::nullopt;
+  const bool moves = placed != nullptr && runningOf(input, old.id, &old.host) != nullptr &&
+                     runningOf(input, old.id, &placed->host) == nullptr;
+  if (moves) return std::nullopt;
   const ObservedInstance* current = currentOf(input, old.id, old.host);
-  PlannedChange change{ChangeKind::kRemove,
-                       old.id,
-                       old.host,
-                       {},
-                       current ? current->version : input.version,
-                       {},
-                       {}};
+  PlannedChange change{placed ? ChangeKind::kStray : ChangeKind::kRemove, old.id, old.host, {},
+                       current ? current->version : input.version,        {},     {}};
   if (placed != nullptr)
     change.why.push_back(fmt::format("it belongs on {} now", placed->host));
   else

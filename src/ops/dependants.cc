@@ -32,6 +32,7 @@ struct Stale {
   InstanceId id;
   HostConnection* host = nullptr;
   protocol::GenerationSpec fresh;
+  bool held = false;  // stopped by a person: it gets its files, and stays stopped
 };
 
 // One dependant.
@@ -42,9 +43,14 @@ class Refresher {
 
   // Those that were found to be behind go to `found`.
   Result<void> run(std::vector<InstanceId>& found, bool dry_run) {
-    CCTL_TRY(const std::vector<Stale> stale, findStale());
+    CCTL_TRY(std::vector<Stale> stale, findStale());
     for (const Stale& one : stale) found.push_back(one.id);
-    if (stale.empty() || dry_run) return {};
+    if (dry_run) return {};
+    CCTL_CHECK(each(stale, [this](const Stale& one) {
+      return one.held ? replace(one, 0, OnChange::kNone) : Result<void>();
+    }));
+    std::erase_if(stale, [](const Stale& one) { return one.held; });
+    if (stale.empty()) return {};
     if (action_ != OnChange::kRestart) return inBatches(stale, nullptr);
     const ChangeRequest change{
         "on-change restart", {manifest_.service}, Millis(0), "", false, true};
@@ -56,15 +62,20 @@ class Refresher {
     return {};
   }
 
-  // What would follow if `of` came to have these endpoints, one after the other.
-  Result<DependantChange> foresee(const ServiceName& of, const Stages& stages) {
+  // What would follow if `of` came to have these endpoints, one after the other; for those that
+  // stay stopped apart.
+  Result<std::vector<DependantChange>> foresee(const ServiceName& of, const Stages& stages) {
     CCTL_TRY(const Placement placement, readPlacement());
     DependantChange change{manifest_.service, action_, batchSize(), {}};
+    DependantChange stopped{manifest_.service, OnChange::kNone, batchSize(), {}};
     const auto counts = forEach<size_t>(
         placement, [&](const Placed& placed) { return countChanges(placed, of, stages); });
     for (size_t i = 0; i < counts.size(); ++i)
-      if (counts[i] && *counts[i] > 0) change.instances[placement[i].instance] = *counts[i];
-    return change;
+      if (counts[i] && *counts[i] > 0)
+        (isHeld(placement[i]) ? stopped : change).instances[placement[i].instance] = *counts[i];
+    std::vector<DependantChange> changes = {std::move(change), std::move(stopped)};
+    std::erase_if(changes, [](const DependantChange& one) { return one.instances.empty(); });
+    return changes;
   }
 
  private:
@@ -72,8 +83,11 @@ class Refresher {
     CCTL_TRY(const Desired desired, readDesired(operation_.registers, manifest_.service));
     Placement placement = placementOf(manifest_.service, desired);
     placed_ = placement.size();
+    for (const auto& [index, hold] : desired.held) held_.insert(index);
     return placement;
   }
+
+  bool isHeld(const Placed& placed) const { return held_.count(placed.instance.index) != 0; }
 
   // For all at once.
   template <typename T>
@@ -143,7 +157,7 @@ class Refresher {
     if (seesTheSame(fresh, *running)) return std::nullopt;
     // An edit of the manifest that waits for its own deploy is no stale endpoint.
     if (why_ == Why::kLookedFor && fresh.spec_digest != running->spec_digest) return std::nullopt;
-    return Stale{placed.instance, host, std::move(fresh)};
+    return Stale{placed.instance, host, std::move(fresh), isHeld(placed)};
   }
 
   // Of the spec that runs, which need not be what the inventory says by now: only the endpoints are
@@ -193,12 +207,12 @@ class Refresher {
   // ---- files, and SIGHUP ----
 
   Result<void> reloadBatch(const std::vector<Stale>& batch) {
-    CCTL_CHECK(each(batch, [this](const Stale& one) { return replace(one, 0); }));
+    CCTL_CHECK(each(batch, [this](const Stale& one) { return replace(one, 0, action_); }));
     if (action_ == OnChange::kNone) return {};
     return each(batch, [this](const Stale& one) { return awaitReady(one); });
   }
 
-  Result<void> replace(const Stale& one, uint64_t token) {
+  Result<void> replace(const Stale& one, uint64_t token, OnChange action) {
     protocol::ReconfigureRequest request;
     request.instance = operation_.ref(one.id);
     request.generation = one.fresh.generation;
@@ -206,13 +220,13 @@ class Refresher {
     request.env = one.fresh.env;
     request.config = one.fresh.config;
     request.secrets = one.fresh.secrets;
-    request.signal = action_ == OnChange::kReload ? SIGHUP : 0;
+    request.signal = action == OnChange::kReload ? SIGHUP : 0;
     request.caller = operation_.caller(token);
     CCTL_TRY(const auto done,
              one.host->shim->call<protocol::Empty>(request, Deadline::in(kRequestTimeout)));
     (void)done;
-    if (action_ != OnChange::kRestart)
-      operation_.events.step(one.id.text(), action_ == OnChange::kReload
+    if (action != OnChange::kRestart)
+      operation_.events.step(one.id.text(), action == OnChange::kReload
                                                 ? "config follows the new endpoints, reloaded"
                                                 : "config follows the new endpoints");
     return {};
@@ -275,7 +289,7 @@ class Refresher {
   // Files and restart in one go: between the two it would run with what its files no longer say.
   Result<void> restart(const Stale& one, const protocol::Caller& caller) {
     auto done = [&]() -> Result<void> {
-      CCTL_CHECK(replace(one, caller.token));
+      CCTL_CHECK(replace(one, caller.token, action_));
       const Millis limit = kRequestTimeout + manifest_.health.start_timeout + manifest_.stop.grace;
       CCTL_TRY(const auto reply,
                one.host->shim->call<protocol::StartReply>(
@@ -319,6 +333,7 @@ class Refresher {
   const OnChange action_;
   const Why why_;
   size_t placed_ = 0;
+  std::set<int> held_;
   std::mutex mutex_;
   std::set<InstanceId> down_;  // not ready after the restart; guarded by mutex_
 };
@@ -385,14 +400,15 @@ Result<void> foresee(Operation& operation, const ServiceName& service, const Sta
   if (stages.empty()) return {};
   for (const ServiceName& name : directDependants(services, service)) {
     const Manifest& manifest = services.at(name);
-    CCTL_TRY(const DependantChange change,
+    CCTL_TRY(const std::vector<DependantChange> changes,
              Refresher(operation, manifest, actionFor(manifest, service), Why::kForeseen)
                  .foresee(service, stages));
-    if (change.instances.empty()) continue;
-    add(change, all);
-    if (change.action != OnChange::kRestart) continue;
-    CCTL_TRY(const ServiceEndpoints published, readEndpoints(operation.registers, name));
-    CCTL_CHECK(foresee(operation, name, stagesOfRestart(change, published.endpoints), all));
+    for (const DependantChange& change : changes) {
+      add(change, all);
+      if (change.action != OnChange::kRestart) continue;
+      CCTL_TRY(const ServiceEndpoints published, readEndpoints(operation.registers, name));
+      CCTL_CHECK(foresee(operation, name, stagesOfRestart(change, published.endpoints), all));
+    }
   }
   return {};
 }

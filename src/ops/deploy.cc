@@ -61,6 +61,8 @@ class Deploy {
   Result<void> place() {
     CCTL_TRY(const Desired desired, readDesired(operation_.registers, request_.service));
     outcome_.previous_version = desired.version;
+    rolling_to_ = desired.rolling_to;
+    rolling_by_ = desired.rolling_by;
     if (!desired.rolling_to.empty())
       outcome_.unfinished = fmt::format("{} by {}", desired.rolling_to, desired.rolling_by);
     CCTL_TRY(placement_, wanted(desired));
@@ -396,7 +398,14 @@ class Deploy {
 
   // From here on, a run that is killed leaves a mark that the next one and `status` see.
   Result<void> markBegun() {
-    if (!outcome_.unfinished.empty())
+    if (leavesUnfinished())
+      operation_.events.warning(
+          request_.service.str(),
+          fmt::format(
+              "a roll-out of {} did not end, and this does not end it; see 'clusterctl plan "
+              "{}'",
+              outcome_.unfinished, request_.service));
+    else if (!outcome_.unfinished.empty())
       operation_.events.warning(
           request_.service.str(),
           fmt::format("finishing after a roll-out of {} that did not end{}", outcome_.unfinished,
@@ -404,20 +413,40 @@ class Deploy {
     if (outcome_.plan.empty()) return {};
     operation_.reached("mark begun");
     return changeDesired([&](Desired& desired) {
-      desired.rolling_to = request_.version.str();
-      desired.rolling_by = operation_.identity.text();
+      if (!leavesUnfinished()) {
+        desired.rolling_to = request_.version.str();
+        desired.rolling_by = operation_.identity.text();
+      }
       for (const Placed& placed : placement_)
         desired.placement.try_emplace(placed.instance.index, placed.host.str());
     });
+  }
+
+  // Moving instances is not what ends a roll-out of another version.
+  bool leavesUnfinished() const {
+    return !request_.moves.empty() && !rolling_to_.empty() && rolling_to_ != request_.version.str();
+  }
+
+  // What a roll-out that did not end had replaced, when this one began.
+  bool wasMixed() const {
+    const auto& observed = outcome_.planned.observed;
+    return !rolling_to_.empty() &&
+           std::any_of(observed.begin(), observed.end(), [this](const ObservedInstance& one) {
+             return one.current && one.running && one.version.str() != outcome_.previous_version;
+           });
   }
 
   Result<void> finish(bool done) {
     operation_.reached("record");
     auto recorded = changeDesired([&](Desired& desired) {
       const bool unfinished = outcome_.error && outcome_.error->code != Code::kRolledBack;
-      if (!unfinished) desired.rolling_to.clear(), desired.rolling_by.clear();
+      const bool as_before = leavesUnfinished() || (outcome_.error && wasMixed());
+      if (!unfinished) {
+        desired.rolling_to = as_before ? rolling_to_ : "";
+        desired.rolling_by = as_before ? rolling_by_ : "";
+      }
       if (!done) {
-        if (desired.version.empty() && !unfinished) desired.placement.clear();
+        if (desired.version.empty() && desired.rolling_to.empty()) desired.placement.clear();
         return;
       }
       for (const Placed& placed : placement_)
@@ -449,6 +478,7 @@ class Deploy {
   const Manifest& manifest_;
   Placement placement_;
   std::vector<int> held_;
+  std::string rolling_to_, rolling_by_;  // of an earlier roll-out that did not end
   std::vector<HostName> concerned_;
   std::vector<HostConnection*> hosts_;
   std::set<HostName> elsewhere_;  // of hosts_ those on which nothing of it belongs

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ops/change.h"
+#include "ops/drain_connections.h"
 #include "ops/probe.h"
 
 namespace cctl::ops {
@@ -37,20 +38,15 @@ Result<void> stopOne(Operation& operation, const Lease& lease, const Leftover& l
   return {};
 }
 
-// Whether every placed instance runs `version` and nothing else is current; false where a host
-// cannot be asked.
-Result<bool> allRun(Operation& operation, const ServiceName& service, const Desired& desired) {
-  for (const Placed& placed : placementOf(service, desired)) {
-    if (!operation.inventory().findHost(placed.host)) return false;
-    auto host = operation.fleet.await(placed.host);
-    if (!host) return false;
-    CCTL_TRY(const HostReport report, probeHostStatus(**host, service.str(), operation.cancel));
-    for (const protocol::InstanceStatus& status : report.instances)
-      if (status.index == placed.instance.index && status.current &&
-          status.version != desired.version)
-        return false;
-  }
-  return true;
+// Whoever left them may not have come to telling the hosts of what is published instead.
+Result<void> letClientsGo(Operation& operation, const ServiceName& service,
+                          const std::vector<Leftover>& leftovers) {
+  CCTL_CHECK(pushNames(operation, {service}, allHosts(operation.inventory())));
+  std::vector<OldGeneration> items;
+  for (const Leftover& one : leftovers) items.push_back({one.id, one.host, one.generation, true});
+  const Manifest* manifest = operation.inventory().findService(service);
+  return drainConnections(operation, items, manifest ? manifest->upgrade.drain : kLeastDrain,
+                          operation.cancel);
 }
 
 }  // namespace
@@ -80,12 +76,15 @@ Result<void> stopLeftovers(Operation& operation, const Lease& lease, const Servi
   CCTL_TRY(const Desired desired, readDesired(operation.registers, service));
   HostErrors unreachable;  // left out, as whoever calls has told
   const auto connected = connectedOf(operation.fleet, hosts, unreachable);
+  std::vector<Leftover> leftovers;
   for (const auto& [host, report] : probeAll(operation, connected, service.str())) {
     if (!report) return fail(report.error());
-    for (const Leftover& leftover :
-         leftoversIn(host, report->instances, kept.endpoints, desired.placement))
-      CCTL_CHECK(stopOne(operation, lease, leftover));
+    const auto here = leftoversIn(host, report->instances, kept.endpoints, desired.placement);
+    leftovers.insert(leftovers.end(), here.begin(), here.end());
   }
+  if (leftovers.empty()) return {};
+  CCTL_CHECK(letClientsGo(operation, service, leftovers));
+  for (const Leftover& leftover : leftovers) CCTL_CHECK(stopOne(operation, lease, leftover));
   return {};
 }
 
@@ -119,6 +118,20 @@ Result<std::vector<ServiceName>> settleLeftBehind(Operation& operation, const st
     if (!done && done.error().code != Code::kLocked) return fail(done.error());
   }
   return settled;
+}
+
+Result<bool> allRun(Operation& operation, const ServiceName& service, const Desired& desired) {
+  for (const Placed& placed : placementOf(service, desired)) {
+    if (!operation.inventory().findHost(placed.host)) return false;
+    auto host = operation.fleet.await(placed.host);
+    if (!host) return false;
+    CCTL_TRY(const HostReport report, probeHostStatus(**host, service.str(), operation.cancel));
+    for (const protocol::InstanceStatus& status : report.instances)
+      if (status.index == placed.instance.index && status.current &&
+          status.version != desired.version)
+        return false;
+  }
+  return true;
 }
 
 Result<void> settleUnfinished(Operation& operation, const ServiceName& service) {

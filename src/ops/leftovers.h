@@ -37,6 +37,11 @@ enum class Keep { kPublished, kCurrentOnly };
 // runs the version from before, else says what ends it.
 [[nodiscard]] Result<void> settleUnfinished(Operation& operation, const ServiceName& service);
 
+// Whether every placed instance is at the version that is deployed, so that settleUnfinished()
+// takes the record away; false where a host cannot be asked.
+[[nodiscard]] Result<bool> allRun(Operation& operation, const ServiceName& service,
+                                  const Desired& desired);
+
 // Whose lock was left behind, on record in the registry.
 [[nodiscard]] Result<std::vector<LockState>> findLeftBehind(Operation& operation);
 

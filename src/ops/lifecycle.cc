@@ -359,11 +359,15 @@ class Lifecycle {
       is_deployed_ = is_deployed_ || !desired.placement.empty();
       for (const Placed& placed : placementOf(service, desired)) {
         if (!isSelected(request_, placed)) continue;
+        if (request_.action == Action::kRestart && desired.held.count(placed.instance.index) != 0) {
+          outcome_.held.push_back(placed.instance);
+          continue;
+        }
         selected[service].push_back(placed);
         outcome_.selected.push_back(placed);
       }
     }
-    if (!outcome_.selected.empty()) return selected;
+    if (!outcome_.selected.empty() || !outcome_.held.empty()) return selected;
     if (!request_.targets.empty()) return fail(Code::kUsage, "{}", nothingSelected());
     // All of a host that has nothing: a play that goes from host to host goes on.
     operation_.events.warning(request_.host->str(), "nothing of this cluster is placed there");

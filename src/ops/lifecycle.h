@@ -25,6 +25,7 @@ struct LifecycleRequest {
 
 struct LifecycleOutcome {
   std::vector<Placed> selected;  // what the order was for
+  std::vector<InstanceId> held;  // stopped by a person: a restart leaves them so
   std::vector<InstanceId> done;
   std::vector<InstanceFailure> failures;
   std::vector<HostName> skipped;

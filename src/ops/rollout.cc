@@ -213,6 +213,8 @@ Result<Endpoint> Rollout::endpointOf(const InstanceId& id, const NewGeneration& 
 // Clients that still are with them get the same time as those of any old generation.
 Result<void> Rollout::stopStrays(const std::vector<OldGeneration>& strays) {
   if (strays.empty()) return {};
+  // Whoever left them may not have come to telling the hosts of what is published instead.
+  CCTL_CHECK(pushNames(operation_, {input_.manifest->service}, allHosts(operation_.inventory())));
   CCTL_CHECK(
       drainConnections(operation_, strays, input_.manifest->upgrade.drain, operation_.cancel));
   for (const OldGeneration& stray : strays) {
@@ -363,8 +365,21 @@ Result<void> Rollout::execute(const RestartStep& step) {
   options.forks = operation_.fleet.forks();
   ssh::fanOut(step.items.size(), options, [&](size_t i) { attempts[i] = restart(step.items[i]); });
   for (const Attempt& attempt : attempts)
-    if (attempt.failure) down_.insert(attempt.placed.instance);
+    if (attempt.failure && !serves(attempt.placed)) down_.insert(attempt.placed.instance);
   return takeStarted(std::move(attempts));
+}
+
+// Whether clients can be sent to it again. A shim that could not write down what it did, on a full
+// disk, has done it.
+bool Rollout::serves(const Placed& placed) {
+  auto connection = host(placed.host);
+  if (!connection) return false;
+  const auto report = probeHostStatus(**connection, placed.instance.service.str(), nullptr);
+  return report && std::any_of(report->instances.begin(), report->instances.end(),
+                               [&](const protocol::InstanceStatus& one) {
+                                 return one.index == placed.instance.index && one.current &&
+                                        one.state == protocol::InstanceState::kReady;
+                               });
 }
 
 // Not cut short by the cancel token: between its stop and its start nothing of it would run.

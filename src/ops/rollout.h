@@ -103,6 +103,7 @@ class Rollout {
   std::vector<InstanceFailure> look(const std::set<InstanceId>& ids);
   std::optional<InstanceFailure> judge(const InstanceId& id, const NewGeneration& running,
                                        const HostReport& report) const;
+  bool serves(const Placed& placed);
   Attempt restart(const OldGeneration& old);
   std::vector<OldGeneration> startedOf(const std::vector<InstanceId>& items) const;
   [[nodiscard]] Result<void> takeStarted(std::vector<Attempt> attempts);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/digest.h"
+#include "ops/change.h"
 #include "ops/dependants.h"
 #include "ops/history.h"
 #include "ops/leftovers.h"
@@ -341,7 +342,8 @@ namespace {
 // Roll-outs that were broken off, by Ctrl-C or because their lock was taken: whoever began them let
 // go of the lock. `told`: services whose state was said already.
 Result<std::map<ServiceName, std::string>> findUnfinished(Operation& operation,
-                                                          const std::vector<ServiceName>& told) {
+                                                          const std::vector<ServiceName>& told,
+                                                          bool dry_run) {
   std::map<ServiceName, std::string> found;
   CCTL_TRY(const std::vector<ServiceName> services, deployedServices(operation.registers));
   for (const ServiceName& service : services) {
@@ -349,7 +351,18 @@ Result<std::map<ServiceName, std::string>> findUnfinished(Operation& operation,
     CCTL_TRY(const Desired desired, readDesired(operation.registers, service));
     if (desired.rolling_to.empty()) continue;
     CCTL_TRY(const auto lock, readLock(operation.registers, service.str()));
-    if (!lock) found[service] = fmt::format("{} by {}", desired.rolling_to, desired.rolling_by);
+    if (lock) continue;
+    CCTL_TRY(const bool undone, allRun(operation, service, desired));
+    if (!undone || dry_run) {
+      found[service] = fmt::format("{} by {}", desired.rolling_to, desired.rolling_by);
+      continue;
+    }
+    const ChangeRequest change{"sync", {service}, Millis(0), "", false, true};
+    const auto settled = runChange(operation, change, [&](Change&) -> Result<ChangeEnd> {
+      CCTL_CHECK(settleUnfinished(operation, service));
+      return ChangeEnd();
+    });
+    if (!settled && settled.error().code != Code::kLocked) return fail(settled.error());
   }
   return found;
 }
@@ -378,7 +391,7 @@ Result<SyncOutcome> syncAll(Operation& operation, registry::QuorumRegisters& reg
   } else {
     CCTL_TRY(outcome.taken_over, settleLeftBehind(operation, "sync"));
   }
-  CCTL_TRY(outcome.unfinished, findUnfinished(operation, outcome.taken_over));
+  CCTL_TRY(outcome.unfinished, findUnfinished(operation, outcome.taken_over, dry_run));
   HostErrors unreachable;
   const auto connections = connectedOf(operation.fleet, hosts, unreachable);
   warnOfMembers(operation, connections);

@@ -164,10 +164,13 @@ Millis Round::quorumAge(uint64_t revision) const {
   return membership_.old ? std::min(now, ofSet(*membership_.old)) : now;
 }
 
+// Those that were not waited for, as no quorum was to be had any more, are not to blame.
 std::string Round::missing() const {
   std::string text;
+  const bool waited = mayHaveQuorum();
   for (const Peer& peer : peers_) {
-    if (peer.is == Peer::Is::kAnswered) continue;
+    const bool open = peer.is == Peer::Is::kOpen || peer.is == Peer::Is::kInstalling;
+    if (peer.is == Peer::Is::kAnswered || (open && !waited)) continue;
     if (!text.empty()) text += "; ";
     if (peer.is == Peer::Is::kRefused)
       text += describe(peer.member, peer.reply);

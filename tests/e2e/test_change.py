@@ -423,6 +423,24 @@ class ChangeTest(SharedCluster):
         self.assertLessEqual(self.down_at_once(user), 2, "batch: 100% of three, and one is left alone")
         self.assertIn(("on-change restart", "done"), [(e["action"], e["outcome"]) for e in self.history_of(user)])
 
+    def test_what_was_stopped_stays_so(self):
+        """It gets the new config, and is not started by what others do; nor by a restart of all."""
+        store, user = self.store_with_users("rest", "restart")
+        self.c.run("-y", "stop", f"{user}/0")
+        foreseen = self.c.json("restart", store, "--dry-run")["dependants"]
+        self.assertEqual([(one["on_change"], sorted(one["instances"])) for one in foreseen],
+                         [("restart", [f"{user}/1", f"{user}/2"]), ("none", [f"{user}/0"])])
+        self.c.release(store, "1.1.0")
+        done = self.c.run("deploy", store, "1.1.0")
+        self.assertIn(f"{user}/0: config follows the new endpoints\n", done.stderr)
+        self.assertIn(f"{user}/0: stays stopped", self.c.run("restart", user).stdout)
+        self.assertEqual(self.c.json("restart", f"{user}/0")["held"], [f"{user}/0"])
+        self.c.run("sync")
+        self.assertEqual(self.c.instances(user)[f"{user}/0"]["state"], "stopped")
+        self.assertEqual(len(self.c.endpoints(user)), 2)
+        self.c.run("start", f"{user}/0")
+        self.assert_follows(store, user)
+
     def test_a_dependant_out_of_reach_is_told_and_follows_later(self):
         store, user = self.store_with_users("late", "reload", "host2, host3")
         other = self.store_with_users("other", "none")[0]

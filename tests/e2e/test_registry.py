@@ -343,7 +343,8 @@ class FiveHosts(RegistryTest):
         c.run("restart", "web/1")  # three of five
         # One more: no quorum, nothing changes, until what is left is told to go on.
         c.bed.cut(5)
-        c.run("restart", "web/1", check=8)
+        told = c.run("restart", "web/1", check=8).stderr
+        self.assertRegex(told, "no quorum: host[135]: cannot be reached; host[135]: cannot be reached")
         c.run("registry", "members", "remove", "host[1,3]", "-y", check=8)
         c.run("registry", "recover", check=64)
         done = c.run("registry", "recover", "-y")
@@ -395,6 +396,9 @@ class FullDisk(RegistryTest):
     def test_a_full_disk_on_one_member_stops_nobody(self):
         c = self.cluster(3, disk_size={2: "64M"})
         self.deployed(c, place="{hosts: [host1]}")
+        c.web("there", place="{hosts: [host2]}")
+        c.release("there", "1.0.0")
+        c.run("deploy", "there", "1.0.0")
         filler = os.path.join(c.live_path(2), "filler")
         with open(filler, "wb", buffering=0) as file:
             try:
@@ -407,6 +411,10 @@ class FullDisk(RegistryTest):
         # It was reached, and what is wrong with it is said.
         self.assertRegex(told, "warning: host2: reached, but .*No space left.*make room")
         self.assertNotIn("not told", told)
+        # What it could not write down, it has done: clients are sent there again.
+        before = c.get(c.endpoints("there")[0])[1]["pid"]
+        c.run("restart", "there", check=2)
+        self.assertNotEqual(c.get(c.endpoints("there")[0])[1]["pid"], before)
         _, members = self.status(c, check=2)
         self.assertEqual((members["host2"]["state"], members["host1"]["state"]), ("cannot-write", "ok"))
         self.assertIn("No space left", members["host2"]["problem"])

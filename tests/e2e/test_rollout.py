@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import threading
 import unittest
 
 from harness import SERVER, SharedCluster, wait_for
@@ -247,6 +248,119 @@ class UnreachableTest(SharedCluster):
         self.assertEqual(done.returncode, 3, done.stdout + done.stderr)
         self.assertEqual(self.near("beyond"), ["1.0.0", "1.0.0"])
         self.check_repaired("beyond", "rolled-back")
+
+
+# Asks whoever the names on this host say, each time anew, and one of them over a connection that it keeps for a while;
+# until the file is gone. Prints what failed.
+CLIENT = """
+import http.client, json, os, sys, time
+names, service, until, patience = sys.argv[1:]
+def endpoints():
+    return json.load(open(names))["services"][service]["endpoints"]
+def ask(connection):
+    connection.request("GET", "/")
+    response = connection.getresponse()
+    response.read()
+    assert response.status == 200, response.status
+first = endpoints()[0]
+kept, leave_at = http.client.HTTPConnection(first["address"], first["ports"]["main"], timeout=5), None
+failed, count = [], 0
+while os.path.exists(until):
+    if leave_at is None and os.path.exists(until + ".begun"):
+        leave_at = time.monotonic() + float(patience)
+    if leave_at and time.monotonic() > leave_at:
+        kept.close()
+    else:
+        try:
+            ask(kept)
+        except Exception as problem:
+            failed.append("kept: %r" % problem)
+            leave_at = 1
+    for one in endpoints():
+        count += 1
+        try:
+            connection = http.client.HTTPConnection(one["address"], one["ports"]["main"], timeout=5)
+            ask(connection)
+            connection.close()
+        except Exception as problem:
+            failed.append("%s: %r" % (one["instance"], problem))
+    time.sleep(0.01)
+print(json.dumps({"count": count, "failed": failed[:5]}))
+"""
+
+
+class AfterAKillTest(SharedCluster):
+    """What the next command does with what a killed deploy left: nobody who follows the names is let down."""
+
+    def client(self, service):
+        root = "/opt/clusterctl/"
+        self.c.bed.exec(3, "rm", "-f", root + "clients.begun")
+        self.c.bed.exec(3, "touch", root + "clients")
+        found = {}
+        thread = threading.Thread(target=lambda: found.update(json.loads(self.c.bed.exec(
+            3, "/usr/bin/python3", "-c", CLIENT, root + "registry/registry.json", service, root + "clients", "2").stdout)))
+        thread.start()
+
+        def end():
+            self.c.bed.exec(3, "rm", root + "clients")
+            thread.join()
+            return found
+        return lambda: self.c.bed.exec(3, "touch", root + "clients.begun"), end
+
+    def check_goes_on(self, service, *command):
+        begin, end = self.client(service)
+        try:
+            begin()
+            self.c.run(*command)
+        finally:
+            found = end()
+        self.assertEqual(found["failed"], [], command)
+        self.assertGreater(found["count"], 5)
+
+    def test_names_that_were_not_told_are_told_before_anything_is_stopped(self):
+        self.c.web("told", place="{hosts: [host1, host2]}")
+        self.c.edit("told", "drain: 1s", "drain: 20s")
+        for version in ("1.0.0", "2.0.0"):
+            self.c.release("told", version)
+        for command in (["deploy", "told", "2.0.0"], ["sync"], ["restart", "told"], ["start", "told"]):
+            self.c.run("deploy", "told", "1.0.0")
+            _, done = self.c.run_faulty(1, "kill", "deploy", "told", "2.0.0", name="names")
+            self.assertEqual(done.returncode, -9)
+            self.check_goes_on("told", *command)
+
+    def test_a_move_or_a_failure_does_not_end_it(self):
+        self.c.web("half", place="{group: all, count: 2}")
+        for version in ("1.0.0", "2.0.0"):
+            self.c.release("half", version)
+        self.c.release("half", "3.0.0", mode="crash")
+        self.c.run("deploy", "half", "1.0.0")
+        _, done = self.c.run_faulty(2, "kill", "deploy", "half", "2.0.0", name="start")
+        self.assertEqual(done.returncode, -9)
+        done = self.c.run("migrate", "half/1", "--to", "host3")
+        self.assertIn("a roll-out of 2.0.0 by ", done.stderr)
+        self.assertIn("this does not end it", done.stderr)
+        self.assertEqual(self.c.json("status", "half")["services"]["half"]["rolling_to"], "2.0.0")
+        done = self.c.run("deploy", "half", "3.0.0", check=3)
+        self.assertIn("all is as before: 1.0.0, but half/0 at 2.0.0", done.stdout)
+        self.assertEqual(self.c.json("status", "half")["services"]["half"]["rolling_to"], "2.0.0")
+        self.assertIn("half: a roll-out of 2.0.0", self.c.run("sync").stdout)
+        self.c.run("deploy", "half", "2.0.0")
+        self.assertEqual(self.c.versions("half"), ["2.0.0"] * 2)
+        self.assertEqual(self.c.json("status", "half")["services"]["half"]["rolling_to"], "")
+
+    def test_sync_ends_what_was_put_back(self):
+        self.c.web("undone", start_timeout="60s")
+        self.c.release("undone", "1.0.0")
+        self.c.run("deploy", "undone", "1.0.0")
+        self.c.release("undone", "2.0.0", mode="never-ready")
+        deploy = self.c.start("deploy", "undone", "2.0.0")
+        wait_for(lambda: self.c.processes(1, "services/undone/2.0.0/"), what="the deploy that waits")
+        deploy.send_signal(signal.SIGINT)
+        deploy.communicate(timeout=60)
+        self.assertIn("undone: a roll-out of 2.0.0", self.c.run("sync", "--dry-run").stdout)
+        self.assertIn("is undone: 1.0.0 runs everywhere", self.c.run("sync").stderr)
+        again = self.c.run("sync")
+        self.assertNotIn("undone", again.stdout + again.stderr)
 
 
 if __name__ == "__main__":

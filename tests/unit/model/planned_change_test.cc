@@ -60,6 +60,8 @@ TEST_CASE("each change is told with its reason") {
         Lines{"move s/0 on b: it belongs on b now"});
   CHECK(told(planned({at(0, "a")}, {running(0, "a"), running(1, "a")})) ==
         Lines{"remove s/1 on a: only 1 wanted"});
+  CHECK(told(planned({at(0, "b")}, {running(0, "a"), running(0, "b")})) ==
+        Lines{"stop-stray s/0 on a: it belongs on b now"});
   ObservedInstance stopped = running(0, "a");
   stopped.running = stopped.ready = false;
   CHECK(told(planned({at(0, "a")}, {stopped})) == Lines{"start s/0 on a: it does not run"});
