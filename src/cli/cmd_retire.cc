@@ -4,6 +4,7 @@
 
 #include "cli/command.h"
 #include "cli/exit_codes.h"
+#include "cli/plan_text.h"
 #include "cli/report.h"
 #include "ops/retire.h"
 
@@ -184,6 +185,7 @@ Json retireJson(const ServiceName& service, const ops::RetireView& view,
   json["format"] = 1, json["service"] = service.str(), json["version"] = view.version;
   json["dependants"] = dependants, json["removed"] = removed, json["skipped_hosts"] = skipped;
   json["failed_hosts"] = failed, json["missed_hosts"] = missed, json["dry_run"] = dry_run;
+  if (dry_run) json["would_follow"] = dependantsJson(outcome.dependants);
   json["exit"] = exit_code;
   return json;
 }
@@ -240,7 +242,7 @@ Result<int> runRetire(Context& context, const RetireOptions& options) {
   if (context.json())
     context.printJson(retireJson(service, view, outcome, context.globals().dry_run, exit_code));
   else if (context.globals().dry_run)
-    context.print(obstaclesText(service, view) +
+    context.print(obstaclesText(service, view) + dependantsText(outcome.dependants) +
                   fmt::format("would retire {} {}: {}; dry run, nothing was changed\n", service,
                               view.version, placesText(view)));
   else

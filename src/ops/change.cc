@@ -129,7 +129,12 @@ Result<void> checkUnlocked(Operation& operation, const std::set<ServiceName>& se
                            Millis lock_wait) {
   for (const ServiceName& service : services) {
     CCTL_TRY(const auto lock, readLock(operation.registers, service.str()));
-    if (!lock || isLeftBehind(*lock, operation.identity)) continue;
+    if (!lock) continue;
+    if (isLeftBehind(*lock, operation.identity)) {
+      operation.events.warning(
+          service.str(), "would take over the lock that was left behind by " + describeLock(*lock));
+      continue;
+    }
     if (lock_wait == Millis(0)) return fail(heldBySomebody(*lock));
     operation.events.warning(service.str(), "would wait for " + describeLock(*lock));
   }

@@ -71,7 +71,12 @@ class Refresher {
     const auto counts = forEach<size_t>(
         placement, [&](const Placed& placed) { return countChanges(placed, of, stages); });
     for (size_t i = 0; i < counts.size(); ++i)
-      if (counts[i] && *counts[i] > 0)
+      if (!counts[i])
+        operation_.events.warning(
+            placement[i].instance.text(),
+            fmt::format("depends on {}, and what follows for it cannot be seen now: {}", of,
+                        counts[i].error().message));
+      else if (*counts[i] > 0)
         (isHeld(placement[i]) ? stopped : change).instances[placement[i].instance] = *counts[i];
     std::vector<DependantChange> changes = {std::move(change), std::move(stopped)};
     std::erase_if(changes, [](const DependantChange& one) { return one.instances.empty(); });
@@ -342,6 +347,10 @@ std::vector<InstanceId> refresh(Operation& operation, const Manifest& dependant,
                                 Why why, bool dry_run) {
   std::vector<InstanceId> found;
   auto refreshed = Refresher(operation, dependant, action, why).run(found, dry_run);
+  // Under this very command's lock: it comes to it when that is free, at its end.
+  if (!refreshed && refreshed.error().code == Code::kLocked &&
+      operation.registers.isGuarded(dependant.service))
+    return {};
   if (!refreshed) {
     found.clear();
     operation.events.warning(

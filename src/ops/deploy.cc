@@ -369,6 +369,7 @@ class Deploy {
     input.unreachable_before = outcome_.skipped.size();
     input.most_unreachable = mostUnreachable();
     input.roll_back = request_.roll_back;
+    input.goes_on = request_.moves.empty() && rolling_to_ == request_.version.str();
     return input;
   }
 

@@ -36,4 +36,9 @@ void FencedRegisters::release(const Lease& lease) {
   if (found != leases_.end() && found->second == &lease) leases_.erase(found);
 }
 
+bool FencedRegisters::isGuarded(const ServiceName& service) {
+  const std::lock_guard lock(mutex_);
+  return leases_.count(service.str()) != 0;
+}
+
 }  // namespace cctl::ops

@@ -32,6 +32,8 @@ class FencedRegisters final : public registry::Registers {
   // Until release(), which must come before the lease ends.
   void guard(const Lease& lease);
   void release(const Lease& lease);
+  // Whether this process has the lease of the service.
+  bool isGuarded(const ServiceName& service);
 
  private:
   registry::Registers& behind_;

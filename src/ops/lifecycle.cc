@@ -461,8 +461,12 @@ class Lifecycle {
         change.finish(service, ChangeEnd::of(outcome_.error));
       if (!done || !outcome_.failures.empty()) break;
     }
-    if (outcome_.error && outcome_.done.empty() && outcome_.failures.empty())
+    if (outcome_.error && outcome_.done.empty() && outcome_.failures.empty()) {
+      if (outcome_.error->code == Code::kCancelled)
+        outcome_.error->message =
+            "interrupted: what was under way was put back, and nothing was begun after it";
       return fail(*outcome_.error);
+    }
     return ChangeEnd{Ending::kFailed, "not begun: a service before it failed"};
   }
 

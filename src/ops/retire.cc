@@ -5,7 +5,6 @@
 #include "model/dependency_graph.h"
 #include "model/plan.h"
 #include "ops/change.h"
-#include "ops/dependants.h"
 #include "ops/probe.h"
 #include "transport/fan_out.h"
 
@@ -48,6 +47,10 @@ class Retire {
     CCTL_CHECK(connect());
     if (request_.dry_run) {
       CCTL_CHECK(checkUnlocked(operation_, {service_}, request_.lock_wait));
+      CCTL_TRY(const ServiceEndpoints now, readEndpoints(operation_.registers, service_));
+      if (!now.endpoints.empty()) {
+        CCTL_TRY(outcome_.dependants, foreseeDependants(operation_, service_, {{}}));
+      }
       return std::move(outcome_);
     }
     const ChangeRequest change{"retire", {service_}, request_.lock_wait, "", false};

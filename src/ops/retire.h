@@ -3,6 +3,7 @@
 
 #include "model/placement.h"
 #include "ops/clients.h"
+#include "ops/dependants.h"
 
 namespace cctl::ops {
 
@@ -30,11 +31,12 @@ struct RetireRequest {
 };
 
 struct RetireOutcome {
-  std::vector<Placed> removed;    // by this run
-  std::vector<HostName> skipped;  // unreachable and left out: what runs there goes on
-  HostErrors failed;              // hosts that did not do it
-  HostErrors missed;              // hosts that were not told that the names are gone
-  std::optional<Error> error;     // why it ended early
+  std::vector<Placed> removed;              // by this run
+  std::vector<HostName> skipped;            // unreachable and left out: what runs there goes on
+  HostErrors failed;                        // hosts that did not do it
+  HostErrors missed;                        // hosts that were not told that the names are gone
+  std::vector<DependantChange> dependants;  // of a dry run: those that would follow
+  std::optional<Error> error;               // why it ended early
   Millis took{0};
 };
 

@@ -70,6 +70,9 @@ Result<void> Rollout::run(const Plan& plan) {
   CCTL_TRY(const ServiceEndpoints endpoints,
            readEndpoints(operation_.registers, input_.manifest->service));
   before_ = endpoints.endpoints;
+  if (input_.goes_on)
+    if (auto outcome = observeKept(plan.kept_running); !outcome)
+      return stopShort(outcome.error(), 0);
   CCTL_CHECK(publishKept(plan.kept_running));
   CCTL_CHECK(stopStrays(plan.strays));
   for (const Wave& wave : plan.waves) {
@@ -180,6 +183,20 @@ void Rollout::undoStep(const Step& done) {
     published_still_.insert(id);
     trouble_.push_back(fmt::format("{} goes on as it is, for clients may be sent to it", id));
   }
+}
+
+// What an earlier run had started may not have been observed to its end.
+Result<void> Rollout::observeKept(const std::vector<ObservedInstance>& kept) {
+  const Millis duration = input_.manifest->upgrade.observe;
+  if (kept.empty() || duration == Millis(0)) return {};
+  ObserveStep step{{}, duration};
+  for (const ObservedInstance& one : kept) {
+    step.items.push_back(one.id);
+    started_[one.id] = {one.host, one.generation, one.version, one.ports};
+  }
+  CCTL_CHECK(execute(step));
+  for (const InstanceId& id : step.items) started_.erase(id);
+  return {};
 }
 
 // Before strays are stopped: they may be what is published still.

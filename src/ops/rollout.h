@@ -33,6 +33,8 @@ struct RolloutInput {
   // False: what has failed is put back by itself, the others of its wave are brought to their end,
   // and there it stops.
   bool roll_back = true;
+  // An earlier run of the same roll-out did not end: what it started is observed as well.
+  bool goes_on = false;
   // Called with the reason before anything is put back; what it needs is still there.
   std::function<void(const Error&)> before_undo;
 };
@@ -75,6 +77,7 @@ class Rollout {
   [[nodiscard]] Result<void> settle(std::vector<InstanceFailure> failures);
   [[nodiscard]] std::optional<Error> spentBudget() const;
   void putBackAlone(const std::set<InstanceId>& ids);
+  [[nodiscard]] Result<void> observeKept(const std::vector<ObservedInstance>& kept);
   [[nodiscard]] Result<void> publishKept(const std::vector<ObservedInstance>& kept);
   [[nodiscard]] Result<Endpoint> endpointOf(const InstanceId& id, const NewGeneration& running);
   [[nodiscard]] Result<void> stopStrays(const std::vector<OldGeneration>& strays);

@@ -648,7 +648,10 @@ void Supervisor::noteLost(const InstanceRef& ref, const GenerationRecord& record
   event.index = ref.index;
   event.generation = record.generation;
   event.pid = record.process->pid;
-  event.text = "ended while no shim was running; its status is not known";
+  event.text =
+      "ended while the process of the shim that would have been told was not running; its status "
+      "is "
+      "not known";
   // By which a later supervisor sees that it was told, if both processes are killed once more.
   event.exit.emplace();
   event.exit->pid = record.process->pid;

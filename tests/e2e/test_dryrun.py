@@ -259,6 +259,13 @@ class ForeseenTest(SharedCluster):
         self.assert_comes_true("-y", "stop", "store/0", expected={"user/0": 1, "user/1": 1})
         self.assert_comes_true("start", "store/0", expected={"user/0": 1, "user/1": 1})
         self.assert_comes_true("reload", "store", expected={})
+        self.assertIn("user/[0-1]: its config follows", self.c.run("retire", "--force", "store", "--dry-run").stdout)
+        self.c.bed.cut(2, 0)
+        try:
+            done = self.c.run("stop", "store/0", "--dry-run")
+            self.assertIn("user/1: depends on store, and what follows for it cannot be seen now: host2: ", done.stderr)
+        finally:
+            self.c.bed.heal(2)
         self.c.append("services/store.yaml", "env: {CHANGED: here}\n")
         plan = self.c.json("plan")["services"]
         store = next(one for one in plan if one["service"] == "store")
@@ -306,6 +313,7 @@ class ForeseenTest(SharedCluster):
         self.assertIn("left: a roll-out of 2.0.0 by ", text)
         self.assertIn("stop and remove 1.0.0 (generation 1 is left over from a roll-out that did not end)", text)
         # Which one is published still: it goes on until another is.
+        self.assertIn("left: would take over the lock that was left behind by", self.c.run("--dry-run", "stop", "left").stderr)
         self.c.run_faulty(1, "kill", "deploy", "left", "3.0.0", name="start")
         self.assertEqual([self.c.get(one)[1]["version"] for one in self.c.endpoints("left")], ["1.0.0", "1.0.0"])
         self.c.run("deploy", "left", "3.0.0")

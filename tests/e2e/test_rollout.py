@@ -348,6 +348,18 @@ class AfterAKillTest(SharedCluster):
         self.assertEqual(self.c.versions("half"), ["2.0.0"] * 2)
         self.assertEqual(self.c.json("status", "half")["services"]["half"]["rolling_to"], "")
 
+    def test_what_was_begun_is_observed_to_its_end(self):
+        self.c.web("watched", place="{hosts: [host1, host2]}")
+        self.c.edit("watched", "drain: 1s", "drain: 1s, observe: 500ms")
+        for version in ("1.0.0", "2.0.0"):
+            self.c.release("watched", version)
+        self.c.run("deploy", "watched", "1.0.0")
+        _, done = self.c.run_faulty(1, "kill", "deploy", "watched", "2.0.0", name="observe")
+        self.assertEqual(done.returncode, -9)
+        done = self.c.run("deploy", "watched", "2.0.0")
+        self.assertEqual(done.stderr.count("observing 1 new instance for 500 ms"), 2, done.stderr)
+        self.assertIn("watched 2.0.0: 2 of 2 instances ready", done.stdout)
+
     def test_sync_ends_what_was_put_back(self):
         self.c.web("undone", start_timeout="60s")
         self.c.release("undone", "1.0.0")
