@@ -119,8 +119,9 @@ FindingText shim(const Finding& finding) {
   const std::string bootstrap = fmt::format("clusterctl bootstrap {}", finding.host);
   if (finding.trouble == Trouble::kNoShim) {
     const std::string text = withoutHost(finding);
+    const bool is_there = text.find("no shim answers") != std::string::npos;
     return {"shim", text.substr(0, text.rfind("; run ")),
-            bootstrap + " (--force where one runs and does not answer)"};
+            bootstrap + (is_there ? " (--force where one runs and does not answer)" : "")};
   }
   if (finding.trouble == Trouble::kShimRefuses) {
     const std::string text = withoutHost(finding);
