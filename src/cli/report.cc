@@ -22,8 +22,9 @@ std::string failureText(const ops::InstanceFailure& failure) {
   if (failure.problem.find(failure.health_answer) == std::string::npos)  // not told already
     text += fmt::format("  health answer: {}\n", printable(failure.health_answer));
   if (!failure.exit) return text;
-  text += fmt::format("  ended with {} after {}\n", exitText(*failure.exit),
-                      humanDuration(failure.exit->uptime));
+  protocol::ExitReport exit = *failure.exit;
+  if (failure.problem.find(exit.stopped_for) != std::string::npos) exit.stopped_for.clear();
+  text += fmt::format("  ended with {} after {}\n", exitText(exit), humanDuration(exit.uptime));
   if (failure.exit->last_lines.empty()) return text + "  it wrote nothing\n";
   text += "  last output:\n";
   for (const std::string& line : failure.exit->last_lines) text += "    " + printable(line) + "\n";

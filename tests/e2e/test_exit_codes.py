@@ -138,7 +138,7 @@ class Documented(SharedCluster):
             if options:
                 self.assertEqual(json.loads(out), {"format": 1, "error": "interrupted again, and left at once",
                                                    "exit": 130})
-        self.c.run("deploy", "left", "1.0.0")
+            self.c.run("deploy", "left", "1.0.0")  # nothing of the other is left
         self.assertEqual(self.c.versions("left"), ["1.0.0"] * 2)
 
     def test_7_stale_plan(self):
