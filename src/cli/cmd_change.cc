@@ -1,5 +1,6 @@
 // deploy, start, stop, restart, reload, signal
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
@@ -57,8 +58,14 @@ std::string asBefore(const ops::DeployOutcome& outcome) {
   const std::string& before = outcome.previous_version;
   if (before.empty()) return "nothing of it runs, as before";
   std::string others;
-  for (const ObservedInstance& one : outcome.planned.observed)
-    if (one.current && one.running && one.version.str() != before)
+  const auto& observed = outcome.planned.observed;
+  const auto runs_before = [&](const InstanceId& id) {
+    return std::any_of(observed.begin(), observed.end(), [&](const ObservedInstance& one) {
+      return one.id == id && one.running && one.version.str() == before;
+    });
+  };
+  for (const ObservedInstance& one : observed)
+    if (one.current && one.running && !runs_before(one.id))
       others += fmt::format("{}{} at {}", others.empty() ? "" : ", ", one.id, one.version);
   return others.empty() ? before + " is back"
                         : fmt::format("all is as before: {}, but {}", before, others);
