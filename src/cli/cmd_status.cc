@@ -174,9 +174,9 @@ std::string statusText(const StatusView& view, const std::optional<Target>& targ
   }
   for (const auto& [service, desired] : view.wanted.desired)
     if (!desired.rolling_to.empty() && (!target || target->service == service))
-      text += painter.paint(Style::kWarn,
-                            fmt::format("{}: a roll-out of {} by {} is under way or did not end\n",
-                                        service, desired.rolling_to, desired.rolling_by));
+      text += painter.paint(
+          Style::kWarn, fmt::format("{}: a roll-out of {} is under way or did not end\n", service,
+                                    desired.unfinished()));
   for (const auto& [host, mark] : view.wanted.marks)
     if (mark.drained)
       text += fmt::format("{}: drained by {} at {}\n", host, mark.by, formatTime(mark.at));

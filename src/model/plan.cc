@@ -127,21 +127,19 @@ class Planner {
     const ObservedInstance* main = found == groups_.end() ? nullptr : principal(found->second);
     std::vector<OldGeneration> strays =
         main ? straysOf(found->second, *main) : std::vector<OldGeneration>();
-    if (!isHeld(placed.instance) && !isAsWanted(main) && main && main->running) {
-      // One of them may be what is published: none goes before the new one is.
-      strays.insert(strays.begin(), oldOf(*main));
-      replacements_.push_back({placed, std::move(strays), changeOf(main, input_.version)});
-      return;
-    }
-    plan_.strays.insert(plan_.strays.end(), strays.begin(), strays.end());
     if (isHeld(placed.instance)) {
       plan_.held.push_back(placed.instance);
     } else if (isAsWanted(main)) {
       plan_.kept.push_back(placed.instance);
       plan_.kept_running.push_back(*main);
+    } else if (main && main->running) {
+      // One of them may be what is published: none goes before the new one is.
+      strays.insert(strays.begin(), oldOf(*main));
+      replacements_.push_back({placed, std::exchange(strays, {}), changeOf(main, input_.version)});
     } else {
       creates_.push_back({placed, {}, changeOf(main, input_.version)});
     }
+    plan_.strays.insert(plan_.strays.end(), strays.begin(), strays.end());
   }
 
   bool isAsWanted(const ObservedInstance* main) const {

@@ -214,11 +214,8 @@ Result<Releases> bringReleases(Operation& operation, const ClusterPlan& approved
 Result<DeployOutcome> settleFirst(Operation& operation, const ApplyRequest& request,
                                   const ServicePlan& plan) {
   DeployOutcome outcome;
-  CCTL_TRY(outcome.missed, runChange(operation, {"apply", {plan.service}, request.lock_wait, ""},
-                                     [&](Change&) -> Result<ChangeEnd> {
-                                       CCTL_CHECK(settleUnfinished(operation, plan.service));
-                                       return ChangeEnd();
-                                     }));
+  CCTL_TRY(outcome.missed,
+           settleUnder(operation, {"apply", {plan.service}, request.lock_wait, ""}));
   return outcome;
 }
 

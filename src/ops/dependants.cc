@@ -24,15 +24,14 @@ OnChange actionFor(const Manifest& manifest, const ServiceName& service) {
 
 using Stages = std::vector<std::vector<Endpoint>>;
 
-// Endpoints changed just now, or will be, or what an earlier change left undone is looked for.
-enum class Why { kChanged, kForeseen, kLookedFor };
+// Endpoints change, or what an earlier change left undone is looked for.
+enum class Why { kChanged, kLookedFor };
 
 // An instance whose files are not what they should be now.
 struct Stale {
   InstanceId id;
   HostConnection* host = nullptr;
   protocol::GenerationSpec fresh;
-  bool held = false;  // stopped by a person: it gets its files, and stays stopped
 };
 
 // One dependant.
@@ -46,10 +45,11 @@ class Refresher {
     CCTL_TRY(std::vector<Stale> stale, findStale());
     for (const Stale& one : stale) found.push_back(one.id);
     if (dry_run) return {};
+    // What a person stopped gets its files, and stays stopped.
     CCTL_CHECK(each(stale, [this](const Stale& one) {
-      return one.held ? replace(one, 0, OnChange::kNone) : Result<void>();
+      return isHeld(one.id) ? replace(one, 0, OnChange::kNone) : Result<void>();
     }));
-    std::erase_if(stale, [](const Stale& one) { return one.held; });
+    std::erase_if(stale, [this](const Stale& one) { return isHeld(one.id); });
     if (stale.empty()) return {};
     if (action_ != OnChange::kRestart) return inBatches(stale, nullptr);
     const ChangeRequest change{
@@ -68,8 +68,10 @@ class Refresher {
     CCTL_TRY(const Placement placement, readPlacement());
     DependantChange change{manifest_.service, action_, batchSize(), {}};
     DependantChange stopped{manifest_.service, OnChange::kNone, batchSize(), {}};
-    const auto counts = forEach<size_t>(
-        placement, [&](const Placed& placed) { return countChanges(placed, of, stages); });
+    CCTL_TRY(const EndpointsByService now, endpointsFor(operation_.registers, manifest_));
+    const auto counts = forEachOf<size_t>(operation_.fleet, placement, [&](const Placed& placed) {
+      return countChanges(placed, of, stages, now);
+    });
     for (size_t i = 0; i < counts.size(); ++i)
       if (!counts[i])
         operation_.events.warning(
@@ -77,7 +79,8 @@ class Refresher {
             fmt::format("depends on {}, and what follows for it cannot be seen now: {}", of,
                         counts[i].error().message));
       else if (*counts[i] > 0)
-        (isHeld(placement[i]) ? stopped : change).instances[placement[i].instance] = *counts[i];
+        (isHeld(placement[i].instance) ? stopped : change).instances[placement[i].instance] =
+            *counts[i];
     std::vector<DependantChange> changes = {std::move(change), std::move(stopped)};
     std::erase_if(changes, [](const DependantChange& one) { return one.instances.empty(); });
     return changes;
@@ -92,23 +95,13 @@ class Refresher {
     return placement;
   }
 
-  bool isHeld(const Placed& placed) const { return held_.count(placed.instance.index) != 0; }
-
-  // For all at once.
-  template <typename T>
-  std::vector<Result<T>> forEach(const Placement& placement,
-                                 const std::function<Result<T>(const Placed&)>& work) {
-    ssh::FanOutOptions options;
-    options.forks = operation_.fleet.forks();
-    return ssh::forEachHost<T>(placement.size(), options,
-                               [&](size_t i) { return work(placement[i]); });
-  }
+  bool isHeld(const InstanceId& id) const { return held_.count(id.index) != 0; }
 
   Result<std::vector<Stale>> findStale() {
     CCTL_TRY(const Placement placement, readPlacement());
     CCTL_TRY(const EndpointsByService endpoints, endpointsFor(operation_.registers, manifest_));
-    auto looks = forEach<std::optional<Stale>>(
-        placement, [&](const Placed& placed) { return look(placed, endpoints); });
+    auto looks = forEachOf<std::optional<Stale>>(
+        operation_.fleet, placement, [&](const Placed& placed) { return look(placed, endpoints); });
     std::vector<Stale> stale;
     for (size_t i = 0; i < looks.size(); ++i) {
       if (looks[i] && *looks[i]) stale.push_back(std::move(**looks[i]));
@@ -137,11 +130,11 @@ class Refresher {
     return a.config == b.config && a.argv == b.argv && a.env == b.env;
   }
 
-  Result<size_t> countChanges(const Placed& placed, const ServiceName& of, const Stages& stages) {
+  Result<size_t> countChanges(const Placed& placed, const ServiceName& of, const Stages& stages,
+                              EndpointsByService endpoints) {
     CCTL_TRY(HostConnection * host, operation_.fleet.await(placed.host));
     CCTL_TRY(auto now, currentOf(placed, *host));
     if (!now) return 0;
-    CCTL_TRY(EndpointsByService endpoints, endpointsFor(operation_.registers, manifest_));
     size_t count = 0;
     for (const std::vector<Endpoint>& stage : stages) {
       endpoints[of] = stage;
@@ -162,7 +155,7 @@ class Refresher {
     if (seesTheSame(fresh, *running)) return std::nullopt;
     // An edit of the manifest that waits for its own deploy is no stale endpoint.
     if (why_ == Why::kLookedFor && fresh.spec_digest != running->spec_digest) return std::nullopt;
-    return Stale{placed.instance, host, std::move(fresh), isHeld(placed)};
+    return Stale{placed.instance, host, std::move(fresh)};
   }
 
   // Of the spec that runs, which need not be what the inventory says by now: only the endpoints are
@@ -321,13 +314,7 @@ class Refresher {
   // All of a batch at once; the first failure is the batch's.
   Result<void> each(const std::vector<Stale>& batch,
                     const std::function<Result<void>(const Stale&)>& work) {
-    ssh::FanOutOptions options;
-    options.forks = operation_.fleet.forks();
-    const auto results = ssh::forEachHost<protocol::Empty>(
-        batch.size(), options, [&](size_t i) -> Result<protocol::Empty> {
-          CCTL_CHECK(work(batch[i]));
-          return protocol::Empty{};
-        });
+    const auto results = doForEach(operation_.fleet, batch, work);
     for (const auto& result : results)
       if (!result) return fail(result.error());
     return {};
@@ -410,7 +397,7 @@ Result<void> foresee(Operation& operation, const ServiceName& service, const Sta
   for (const ServiceName& name : directDependants(services, service)) {
     const Manifest& manifest = services.at(name);
     CCTL_TRY(const std::vector<DependantChange> changes,
-             Refresher(operation, manifest, actionFor(manifest, service), Why::kForeseen)
+             Refresher(operation, manifest, actionFor(manifest, service), Why::kChanged)
                  .foresee(service, stages));
     for (const DependantChange& change : changes) {
       add(change, all);

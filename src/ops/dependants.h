@@ -8,11 +8,11 @@ namespace cctl::ops {
 
 // Renders every placed instance of every direct dependant of `service` again; where something
 // differs, replaces its files and reloads or restarts it, in batches of the dependant's
-// `upgrade.batch`, but never all of several at once. What a person stopped gets its files and stays
-// stopped. Each batch is ready again before the next
-// begins. A restart takes the dependant's own lock, and its instances leave the registry while they
-// are down; so what depends on the dependant follows in turn. A dependant that cannot be refreshed
-// is a warning: it goes on with what it has, until refreshStale() reaches it.
+// `upgrade.batch`, but never all of several at once. Each batch is ready again before the next
+// begins. What a person stopped gets its files and stays stopped. A restart takes the dependant's
+// own lock, and its instances leave the registry while they are down; so what depends on the
+// dependant follows in turn. A dependant that cannot be refreshed is a warning: it goes on with
+// what it has, until refreshStale() reaches it.
 void refreshDependants(Operation& operation, const ServiceName& service);
 
 // The same for every service that has dependencies, whatever changed: what an earlier command could

@@ -63,8 +63,7 @@ class Deploy {
     outcome_.previous_version = desired.version;
     rolling_to_ = desired.rolling_to;
     rolling_by_ = desired.rolling_by;
-    if (!desired.rolling_to.empty())
-      outcome_.unfinished = fmt::format("{} by {}", desired.rolling_to, desired.rolling_by);
+    outcome_.unfinished = desired.unfinished();
     CCTL_TRY(placement_, wanted(desired));
     const std::vector<std::string> clashes = checkFixedPorts(operation_.inventory(), placement_);
     if (!clashes.empty()) return fail(Code::kBadInput, "{}", clashes.front());

@@ -58,4 +58,10 @@ Result<void> drainConnections(Operation& operation, const std::vector<OldGenerat
   return {};
 }
 
+Result<void> drainLeftBehind(Operation& operation, const ServiceName& service,
+                             const std::vector<OldGeneration>& items, Millis most) {
+  CCTL_CHECK(pushNames(operation, {service}, allHosts(operation.inventory())));
+  return drainConnections(operation, items, most, operation.cancel);
+}
+
 }  // namespace cctl::ops

@@ -15,4 +15,9 @@ namespace cctl::ops {
                                             const std::vector<OldGeneration>& items, Millis most,
                                             const CancelToken* cancel);
 
+// The same of what an operation left of the service that did not end: it may not have come to
+// telling the hosts of what is published instead, so they are told first.
+[[nodiscard]] Result<void> drainLeftBehind(Operation& operation, const ServiceName& service,
+                                           const std::vector<OldGeneration>& items, Millis most);
+
 }  // namespace cctl::ops

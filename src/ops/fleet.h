@@ -20,6 +20,7 @@
 #include "ops/event.h"
 #include "ops/shim_client.h"
 #include "transport/context.h"
+#include "transport/fan_out.h"
 #include "transport/host_link.h"
 
 namespace cctl::ops {
@@ -163,5 +164,26 @@ class Fleet {
 };
 
 ssh::SshTarget targetOf(const Host& host);
+
+// work(item) for all of them at once, on as many threads as the fleet may use; results in their
+// order. No cancel token cuts it short: what is put back must go through.
+template <typename T, typename Item, typename Work>
+std::vector<Result<T>> forEachOf(const Fleet& fleet, const std::vector<Item>& items,
+                                 const Work& work) {
+  ssh::FanOutOptions options;
+  options.forks = fleet.forks();
+  return ssh::forEachHost<T>(items.size(), options,
+                             [&](size_t i) -> Result<T> { return work(items[i]); });
+}
+
+// The same for work that returns a Result<void>.
+template <typename Item, typename Work>
+std::vector<Result<protocol::Empty>> doForEach(const Fleet& fleet, const std::vector<Item>& items,
+                                               const Work& work) {
+  return forEachOf<protocol::Empty>(fleet, items, [&](const Item& item) -> Result<protocol::Empty> {
+    CCTL_CHECK(work(item));
+    return protocol::Empty{};
+  });
+}
 
 }  // namespace cctl::ops

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "ops/change.h"
 #include "ops/drain_connections.h"
 #include "ops/probe.h"
 
@@ -36,17 +35,6 @@ Result<void> stopOne(Operation& operation, const Lease& lease, const Leftover& l
                 protocol::StopRequest{ref, leftover.generation, false, caller}, deadline);
   if (!done) return fail(done.error());
   return {};
-}
-
-// Whoever left them may not have come to telling the hosts of what is published instead.
-Result<void> letClientsGo(Operation& operation, const ServiceName& service,
-                          const std::vector<Leftover>& leftovers) {
-  CCTL_CHECK(pushNames(operation, {service}, allHosts(operation.inventory())));
-  std::vector<OldGeneration> items;
-  for (const Leftover& one : leftovers) items.push_back({one.id, one.host, one.generation, true});
-  const Manifest* manifest = operation.inventory().findService(service);
-  return drainConnections(operation, items, manifest ? manifest->upgrade.drain : kLeastDrain,
-                          operation.cancel);
 }
 
 }  // namespace
@@ -83,7 +71,11 @@ Result<void> stopLeftovers(Operation& operation, const Lease& lease, const Servi
     leftovers.insert(leftovers.end(), here.begin(), here.end());
   }
   if (leftovers.empty()) return {};
-  CCTL_CHECK(letClientsGo(operation, service, leftovers));
+  std::vector<OldGeneration> items;
+  for (const Leftover& one : leftovers) items.push_back({one.id, one.host, one.generation, true});
+  const Manifest* manifest = operation.inventory().findService(service);
+  CCTL_CHECK(
+      drainLeftBehind(operation, service, items, manifest ? manifest->upgrade.drain : kLeastDrain));
   for (const Leftover& leftover : leftovers) CCTL_CHECK(stopOne(operation, lease, leftover));
   return {};
 }
@@ -138,8 +130,7 @@ Result<void> settleUnfinished(Operation& operation, const ServiceName& service) 
   CCTL_TRY(const Desired desired, readDesired(operation.registers, service));
   if (desired.rolling_to.empty()) return {};
   CCTL_TRY(const bool settled, allRun(operation, service, desired));
-  const std::string what = fmt::format("the roll-out of {} by {} that did not end",
-                                       desired.rolling_to, desired.rolling_by);
+  const std::string what = fmt::format("the roll-out of {} that did not end", desired.unfinished());
   if (!settled) {
     operation.events.warning(service.str(),
                              fmt::format("{0} is still there in part; finish it with 'clusterctl "
@@ -158,6 +149,14 @@ Result<void> settleUnfinished(Operation& operation, const ServiceName& service) 
     if (now.version.empty()) now.placement.clear();
   }));
   return {};
+}
+
+Result<HostErrors> settleUnder(Operation& operation, const ChangeRequest& change) {
+  return runChange(operation, change, [&](Change&) -> Result<ChangeEnd> {
+    for (const ServiceName& service : change.services)
+      CCTL_CHECK(settleUnfinished(operation, service));
+    return ChangeEnd();
+  });
 }
 
 }  // namespace cctl::ops

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "model/endpoint.h"
-#include "ops/lock.h"
+#include "ops/change.h"
 #include "ops/operation.h"
 
 namespace cctl::ops {
@@ -36,6 +36,10 @@ enum class Keep { kPublished, kCurrentOnly };
 // Where a roll-out that did not end is on record: takes the record away when every placed instance
 // runs the version from before, else says what ends it.
 [[nodiscard]] Result<void> settleUnfinished(Operation& operation, const ServiceName& service);
+
+// The same under the locks of the change's services, as a change of its own; returns the hosts that
+// were not told.
+[[nodiscard]] Result<HostErrors> settleUnder(Operation& operation, const ChangeRequest& change);
 
 // Whether every placed instance is at the version that is deployed, so that settleUnfinished()
 // takes the record away; false where a host cannot be asked.

@@ -40,20 +40,29 @@ Result<ObservedInstance> observeCurrent(Operation& operation, const Placed& plac
   return observed;
 }
 
-Result<RestartInput> restartInput(Operation& operation, const Manifest& manifest,
-                                  const std::vector<Placed>& selected,
-                                  const std::vector<Endpoint>& published) {
-  CCTL_TRY(const Desired desired, readDesired(operation.registers, manifest.service));
+// The same of each; the first error.
+Result<std::vector<ObservedInstance>> observeEach(Operation& operation,
+                                                  const std::vector<Placed>& selected) {
+  std::vector<ObservedInstance> all;
+  for (auto& one : forEachOf<ObservedInstance>(
+           operation.fleet, selected,
+           [&](const Placed& placed) { return observeCurrent(operation, placed); })) {
+    if (!one) return fail(one.error());
+    all.push_back(std::move(*one));
+  }
+  return all;
+}
+
+RestartInput restartInput(const Manifest& manifest, const Desired& desired,
+                          std::vector<ObservedInstance> instances,
+                          const std::vector<Endpoint>& published) {
   std::set<InstanceId> ids;
-  for (const Placed& placed : selected) ids.insert(placed.instance);
-  RestartInput input{&manifest, {}, static_cast<int>(desired.placement.size()), 0};
+  for (const ObservedInstance& one : instances) ids.insert(one.id);
+  RestartInput input{&manifest, std::move(instances), static_cast<int>(desired.placement.size()),
+                     0};
   input.published_beside = static_cast<int>(
       std::count_if(published.begin(), published.end(),
                     [&](const Endpoint& endpoint) { return ids.count(endpoint.instance) == 0; }));
-  for (const Placed& placed : selected) {
-    CCTL_TRY(ObservedInstance observed, observeCurrent(operation, placed));
-    input.instances.push_back(std::move(observed));
-  }
   return input;
 }
 
@@ -68,14 +77,10 @@ void warnOfOldVersion(Operation& operation, const InstanceId& id, const Version&
 }
 
 // What others would see of it, for dry runs.
-Result<Plan> planOf(Operation& operation, Action action, const Manifest& manifest,
-                    const std::vector<Placed>& selected, const std::vector<Endpoint>& published) {
-  if (action == Action::kRestart) {
-    CCTL_TRY(const RestartInput input, restartInput(operation, manifest, selected, published));
-    return planRestart(input);
-  }
+Plan planOf(Action action, const RestartInput& input) {
+  if (action == Action::kRestart) return planRestart(input);
   std::vector<InstanceId> ids;
-  for (const Placed& placed : selected) ids.push_back(placed.instance);
+  for (const ObservedInstance& one : input.instances) ids.push_back(one.id);
   Plan plan;
   if (action == Action::kStart) plan.waves.push_back({"", {PublishStep{ids}}});
   if (action == Action::kStop) plan.waves.push_back({"", {WithdrawStep{ids}}});
@@ -135,7 +140,9 @@ class ServiceAction {
   // As `upgrade` says, by the same steps as a roll-out. There is nothing to go back to: it stops
   // where its budgets are spent.
   Result<void> rollingRestart() {
-    CCTL_TRY(const RestartInput restart, restartInput(operation_, manifest_, selected_, before_));
+    CCTL_TRY(const Desired desired, readDesired(operation_.registers, manifest_.service));
+    CCTL_TRY(std::vector<ObservedInstance> instances, observeEach(operation_, selected_));
+    const RestartInput restart = restartInput(manifest_, desired, std::move(instances), before_);
     RolloutInput input;
     input.inventory = &operation_.inventory();
     input.manifest = &manifest_;
@@ -180,10 +187,7 @@ class ServiceAction {
   Result<void> each(
       const std::vector<Placed>& batch,
       const std::function<Result<std::optional<InstanceFailure>>(const Placed&)>& work) {
-    ssh::FanOutOptions options;
-    options.forks = operation_.fleet.forks();
-    const auto results = ssh::forEachHost<std::optional<InstanceFailure>>(
-        batch.size(), options, [&](size_t i) { return work(batch[i]); });
+    const auto results = forEachOf<std::optional<InstanceFailure>>(operation_.fleet, batch, work);
     for (size_t i = 0; i < batch.size(); ++i) {
       if (!results[i])
         outcome_.failures.push_back({batch[i].instance,
@@ -397,16 +401,16 @@ class Lifecycle {
     const Manifest& manifest = operation_.inventory().services.at(service);
     CCTL_TRY(const ServiceEndpoints now, readEndpoints(operation_.registers, service));
     CCTL_TRY(const Desired desired, readDesired(operation_.registers, service));
+    CCTL_TRY(std::vector<ObservedInstance> instances, observeEach(operation_, selected));
     std::map<InstanceId, Endpoint> fresh;
-    for (const Placed& placed : selected) {
-      CCTL_TRY(const HostConnection* host, operation_.fleet.await(placed.host));
-      CCTL_TRY(const ObservedInstance one, observeCurrent(operation_, placed));
+    for (const ObservedInstance& one : instances) {
+      CCTL_TRY(const HostConnection* host, operation_.fleet.await(one.host));
       if (request_.action == Action::kStart && one.generation != 0)
-        warnOfOldVersion(operation_, placed.instance, one.version, desired);
-      fresh[placed.instance] = readyEndpoint(placed.instance, *host, one.version, one.ports);
+        warnOfOldVersion(operation_, one.id, one.version, desired);
+      fresh[one.id] = readyEndpoint(one.id, *host, one.version, one.ports);
     }
-    CCTL_TRY(const Plan plan,
-             planOf(operation_, request_.action, manifest, selected, now.endpoints));
+    const Plan plan = planOf(request_.action,
+                             restartInput(manifest, desired, std::move(instances), now.endpoints));
     CCTL_TRY(std::vector<DependantChange> found,
              foreseeDependants(operation_, service, endpointStages(plan, now.endpoints, fresh)));
     outcome_.dependants.insert(outcome_.dependants.end(), found.begin(), found.end());

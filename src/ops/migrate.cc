@@ -16,15 +16,6 @@ namespace {
 // Everything that is placed anywhere, by service.
 using AllDesired = std::map<ServiceName, Desired>;
 
-Result<AllDesired> readAllDesired(registry::Registers& registers) {
-  CCTL_TRY(const std::vector<ServiceName> services, deployedServices(registers));
-  AllDesired all;
-  for (const ServiceName& service : services) {
-    CCTL_TRY(all[service], readDesired(registers, service));
-  }
-  return all;
-}
-
 MoveInput moveInput(const Inventory& inventory, const Manifest& manifest, const AllDesired& all,
                     std::set<HostName> closed) {
   MoveInput input;

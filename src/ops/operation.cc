@@ -93,11 +93,8 @@ template <typename Reply = protocol::Empty, typename RequestOf>
 std::vector<Result<Reply>> callEach(Operation& operation,
                                     const std::vector<HostConnection*>& connections,
                                     RequestOf requestOf, const CancelToken* cancel = nullptr) {
-  ssh::FanOutOptions options;
-  options.forks = operation.fleet.forks();
-  return ssh::forEachHost<Reply>(connections.size(), options, [&](size_t i) -> Result<Reply> {
-    return connections[i]->shim->call<Reply>(requestOf(*connections[i]),
-                                             Deadline::in(kRequestTimeout), cancel);
+  return forEachOf<Reply>(operation.fleet, connections, [&](const HostConnection* host) {
+    return host->shim->call<Reply>(requestOf(*host), Deadline::in(kRequestTimeout), cancel);
   });
 }
 

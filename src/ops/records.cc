@@ -176,15 +176,52 @@ Result<Desired> updateDesired(registry::Registers& registers, const ServiceName&
   return decodeDesired(value);
 }
 
-Result<std::vector<ServiceName>> deployedServices(registry::Registers& registers) {
-  const std::string prefix = desiredKey(ServiceName(""));
+namespace {
+
+Result<std::set<ServiceName>> namesBelow(registry::Registers& registers,
+                                         const std::string& prefix) {
   CCTL_TRY(const std::vector<std::string> keys, registers.list(prefix));
-  std::vector<ServiceName> services;
-  for (const std::string& key : keys) {
-    const ServiceName service(key.substr(prefix.size()));
-    CCTL_TRY(const Desired desired, readDesired(registers, service));
-    if (!desired.version.empty() || !desired.placement.empty()) services.push_back(service);
+  std::set<ServiceName> names;
+  for (const std::string& key : keys) names.insert(ServiceName(key.substr(prefix.size())));
+  return names;
+}
+
+// Side by side: each is a round trip to a quorum.
+template <typename T, typename Read>
+Result<std::map<ServiceName, T>> readEach(const std::set<ServiceName>& names, const Read& read) {
+  const std::vector<ServiceName> services(names.begin(), names.end());
+  ssh::FanOutOptions options;
+  options.forks = 16;
+  auto values = ssh::forEachHost<T>(services.size(), options,
+                                    [&](size_t i) -> Result<T> { return read(services[i]); });
+  std::map<ServiceName, T> all;
+  for (size_t i = 0; i < services.size(); ++i) {
+    CCTL_TRY(all[services[i]], std::move(values[i]));
   }
+  return all;
+}
+
+}  // namespace
+
+std::string Desired::unfinished() const {
+  return rolling_to.empty() ? "" : fmt::format("{} by {}", rolling_to, rolling_by);
+}
+
+Result<std::map<ServiceName, Desired>> readAllDesired(registry::Registers& registers) {
+  CCTL_TRY(const auto names, namesBelow(registers, desiredKey(ServiceName(""))));
+  CCTL_TRY(auto all, readEach<Desired>(names, [&](const ServiceName& service) {
+             return readDesired(registers, service);
+           }));
+  std::erase_if(all, [](const auto& one) {
+    return one.second.version.empty() && one.second.placement.empty();
+  });
+  return all;
+}
+
+Result<std::vector<ServiceName>> deployedServices(registry::Registers& registers) {
+  CCTL_TRY(const auto all, readAllDesired(registers));
+  std::vector<ServiceName> services;
+  for (const auto& [service, desired] : all) services.push_back(service);
   return services;
 }
 
@@ -214,21 +251,11 @@ Result<ServiceEndpoints> updateEndpoints(
 }
 
 Result<std::map<ServiceName, ServiceEndpoints>> readAllEndpoints(registry::Registers& registers) {
-  std::set<ServiceName> names;
-  for (const std::string& prefix : {endpointsKey(ServiceName("")), retiredKey(ServiceName(""))}) {
-    CCTL_TRY(const std::vector<std::string> keys, registers.list(prefix));
-    for (const std::string& key : keys) names.insert(ServiceName(key.substr(prefix.size())));
-  }
-  const std::vector<ServiceName> services(names.begin(), names.end());
-  ssh::FanOutOptions options;
-  options.forks = 16;  // each is a round trip to a quorum
-  auto values = ssh::forEachHost<ServiceEndpoints>(
-      services.size(), options, [&](size_t i) { return readEndpoints(registers, services[i]); });
-  std::map<ServiceName, ServiceEndpoints> all;
-  for (size_t i = 0; i < services.size(); ++i) {
-    CCTL_TRY(all[services[i]], std::move(values[i]));
-  }
-  return all;
+  CCTL_TRY(auto names, namesBelow(registers, endpointsKey(ServiceName(""))));
+  CCTL_TRY(auto retired, namesBelow(registers, retiredKey(ServiceName(""))));
+  names.merge(retired);
+  return readEach<ServiceEndpoints>(
+      names, [&](const ServiceName& service) { return readEndpoints(registers, service); });
 }
 
 Result<void> markRetired(registry::Registers& registers, const ServiceName& service) {

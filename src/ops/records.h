@@ -43,6 +43,8 @@ struct Desired {
   // A roll-out that has begun and not been brought to an end.
   std::string rolling_to;
   std::string rolling_by;
+
+  std::string unfinished() const;  // "2.0.0 by alice@ws1"; empty: there is none
 };
 
 // Puts it first.
@@ -58,7 +60,10 @@ JsonText encodeDesired(const Desired& desired);
                                             const ServiceName& service,
                                             const std::function<void(Desired&)>& change);
 
-// Services that were deployed, in whole or in part, whether the inventory still has them or not.
+// Of every service that was deployed, in whole or in part, whether the inventory still has it or
+// not.
+[[nodiscard]] Result<std::map<ServiceName, Desired>> readAllDesired(registry::Registers& registers);
+// Their names.
 [[nodiscard]] Result<std::vector<ServiceName>> deployedServices(registry::Registers& registers);
 
 Placement placementOf(const ServiceName& service, const Desired& desired);

@@ -19,19 +19,6 @@ std::string portsText(const std::map<std::string, int>& ports) {
   return text;
 }
 
-// Without what the cancel token may cut short: putting back must go through.
-template <typename T>
-std::vector<Result<protocol::Empty>> forEach(Operation& operation, const std::vector<T>& items,
-                                             const std::function<Result<void>(const T&)>& work) {
-  ssh::FanOutOptions options;
-  options.forks = operation.fleet.forks();
-  return ssh::forEachHost<protocol::Empty>(items.size(), options,
-                                           [&](size_t i) -> Result<protocol::Empty> {
-                                             CCTL_CHECK(work(items[i]));
-                                             return protocol::Empty{};
-                                           });
-}
-
 Result<void> joinErrors(const std::vector<Result<protocol::Empty>>& results) {
   std::string text;
   Code code = Code::kError;
@@ -230,10 +217,8 @@ Result<Endpoint> Rollout::endpointOf(const InstanceId& id, const NewGeneration& 
 // Clients that still are with them get the same time as those of any old generation.
 Result<void> Rollout::stopStrays(const std::vector<OldGeneration>& strays) {
   if (strays.empty()) return {};
-  // Whoever left them may not have come to telling the hosts of what is published instead.
-  CCTL_CHECK(pushNames(operation_, {input_.manifest->service}, allHosts(operation_.inventory())));
-  CCTL_CHECK(
-      drainConnections(operation_, strays, input_.manifest->upgrade.drain, operation_.cancel));
+  CCTL_CHECK(drainLeftBehind(operation_, input_.manifest->service, strays,
+                             input_.manifest->upgrade.drain));
   for (const OldGeneration& stray : strays) {
     operation_.events.warning(
         stray.id.text(),
@@ -365,7 +350,7 @@ Result<protocol::StartReply> Rollout::startOnce(HostConnection& connection, cons
 
 Result<void> Rollout::undo(const StartStep& step) {
   const auto results =
-      forEach<Placed>(operation_, step.items, [&](const Placed& placed) -> Result<void> {
+      doForEach(operation_.fleet, step.items, [&](const Placed& placed) -> Result<void> {
         const auto found = started_.find(placed.instance);
         if (found == started_.end()) return {};
         return stop(placed.instance, found->second.host, found->second.generation);
@@ -582,7 +567,7 @@ Result<void> Rollout::stop(const InstanceId& id, const HostName& name, int gener
 
 Result<void> Rollout::execute(const StopStep& step) {
   const auto results =
-      forEach<OldGeneration>(operation_, step.items, [&](const OldGeneration& old) -> Result<void> {
+      doForEach(operation_.fleet, step.items, [&](const OldGeneration& old) -> Result<void> {
         CCTL_CHECK(stop(old.id, old.host, old.generation));
         operation_.events.step(old.id.text(), fmt::format("old generation {} stopped on {}",
                                                           old.generation, old.host));
@@ -623,13 +608,13 @@ Result<void> Rollout::startAgain(const OldGeneration& old) {
 }
 
 Result<void> Rollout::undo(const StopStep& step) {
-  return joinErrors(forEach<OldGeneration>(
-      operation_, step.items, [&](const OldGeneration& old) { return startAgain(old); }));
+  return joinErrors(doForEach(operation_.fleet, step.items,
+                              [&](const OldGeneration& old) { return startAgain(old); }));
 }
 
 Result<void> Rollout::execute(const ForgetStep& step) {
   const auto results =
-      forEach<OldGeneration>(operation_, step.items, [&](const OldGeneration& old) -> Result<void> {
+      doForEach(operation_.fleet, step.items, [&](const OldGeneration& old) -> Result<void> {
         CCTL_TRY(HostConnection * connection, host(old.host));
         protocol::ForgetRequest request{operation_.ref(old.id), operation_.caller(lease_.token())};
         auto reply = connection->shim->call<protocol::StopReply>(

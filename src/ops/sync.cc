@@ -345,23 +345,18 @@ Result<std::map<ServiceName, std::string>> findUnfinished(Operation& operation,
                                                           const std::vector<ServiceName>& told,
                                                           bool dry_run) {
   std::map<ServiceName, std::string> found;
-  CCTL_TRY(const std::vector<ServiceName> services, deployedServices(operation.registers));
-  for (const ServiceName& service : services) {
-    if (std::find(told.begin(), told.end(), service) != told.end()) continue;
-    CCTL_TRY(const Desired desired, readDesired(operation.registers, service));
-    if (desired.rolling_to.empty()) continue;
+  CCTL_TRY(const auto all, readAllDesired(operation.registers));
+  for (const auto& [service, desired] : all) {
+    if (desired.rolling_to.empty() || std::find(told.begin(), told.end(), service) != told.end())
+      continue;
     CCTL_TRY(const auto lock, readLock(operation.registers, service.str()));
     if (lock) continue;
     CCTL_TRY(const bool undone, allRun(operation, service, desired));
     if (!undone || dry_run) {
-      found[service] = fmt::format("{} by {}", desired.rolling_to, desired.rolling_by);
+      found[service] = desired.unfinished();
       continue;
     }
-    const ChangeRequest change{"sync", {service}, Millis(0), "", false, true};
-    const auto settled = runChange(operation, change, [&](Change&) -> Result<ChangeEnd> {
-      CCTL_CHECK(settleUnfinished(operation, service));
-      return ChangeEnd();
-    });
+    const auto settled = settleUnder(operation, {"sync", {service}, Millis(0), "", false, true});
     if (!settled && settled.error().code != Code::kLocked) return fail(settled.error());
   }
   return found;
